@@ -1,0 +1,15 @@
+"""What happened, kept: the one place that a restart, a report and a post-mortem read from.
+
+The two ways the ledger says no:
+
+* LedgerUnavailable   nothing was recorded, as far as can be known; recording it again is always safe
+* LeaseLost           another process may trade this account now; nothing was recorded and nothing may be sent
+"""
+
+
+class LedgerUnavailable(Exception):  # noqa: N818  named by what is true, as every error of the bot is
+    """The database could not be read or written in time. Recording the same thing again is always safe."""
+
+
+class LeaseLost(Exception):  # noqa: N818  named by what is true, as every error of the bot is
+    """The caller's fencing number is not the current one: it must not send another order."""

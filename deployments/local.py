@@ -1,0 +1,299 @@
+"""The whole system on one machine for a rehearsal: Prefect server, worker and simulator as child processes.
+
+Invariants:
+1. Everything is on loopback and lives in one folder of the project; nothing touches the user's home.
+2. Whatever ends the stack ends its processes, their own children included; only `keep` hands them over to `down`.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from tasks.clock import Deadline, pause
+
+WORK_POOL = "trading"
+FREE_MB_NEEDED = 200
+SERVER_START_TIMEOUT_S = 180.0
+SIMULATOR_START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 8.0
+PR_SET_PDEATHSIG = 1
+
+
+class StackError(Exception):
+    """The stack could not start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process the stack started."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    """Linux: a child gets SIGTERM when the stack is killed without a chance to clean up."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class LocalStack:
+    """Starts, watches and stops the processes of a rehearsal. Use as a context manager.
+
+    `home` keeps Prefect's database and the logs; `environment` is added to every child's.
+    """
+
+    def __init__(self, *, home: Path, project: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.project = project
+        self.logs = home / "logs"
+        self.environment = dict(environment or {})
+        self.api_url = ""
+        self.ui_url = ""
+        self.children: list[Child] = []
+        self._kept = False
+
+    def __enter__(self) -> "LocalStack":
+        self.logs.mkdir(parents=True, exist_ok=True)
+        free_mb = shutil.disk_usage(self.home).free // 2**20
+        if free_mb < FREE_MB_NEEDED:
+            raise StackError(
+                f"{FREE_MB_NEEDED} MB of free disk are needed in {self.home}, found {free_mb} MB. "
+                "Free some, then run again."
+            )
+        down(self.home)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._kept:
+            self.stop()
+
+    def start_server(self, port: int | None = None) -> str:
+        """Start a Prefect server of its own; return the API's URL.
+
+        Raises:
+            StackError: the port is taken, or the server did not answer in time.
+        """
+        port = port or free_port()
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise StackError(
+                    f"Port {port} was asked for and something already listens on it. "
+                    "Choose another, or leave the choice to the program."
+                )
+        self.ui_url = f"http://127.0.0.1:{port}"
+        self.api_url = f"{self.ui_url}/api"
+        command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        self._start("prefect-server", command, {"PREFECT_API_URL": ""})
+        return self.api_url
+
+    def await_server(self) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            StackError: it ended or did not answer in time.
+        """
+        deadline = Deadline(SERVER_START_TIMEOUT_S)
+        while True:
+            with contextlib.suppress(requests.RequestException):
+                if requests.get(f"{self.api_url}/health", timeout=2).ok:
+                    return
+            self._demand_alive("prefect-server", deadline)
+            pause(0.2)
+
+    def start_simulator(self, options: Sequence[str]) -> str:
+        """Start the simulated market and broker; return its URL.
+
+        Raises:
+            StackError: it refused its options or did not get ready in time.
+        """
+        ready = self.home / "simulator.json"
+        ready.unlink(missing_ok=True)
+        self._start("simulator", ["-m", "simulator", "--with-parent", "--ready", str(ready), *options])
+        deadline = Deadline(SIMULATOR_START_TIMEOUT_S)
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                url: str = json.loads(ready.read_text())["url"]
+                return url
+            self._demand_alive("simulator", deadline)
+            pause(0.05)
+
+    def deploy(self) -> None:
+        """Create the work pool and every deployment of prefect.yaml.
+
+        Raises:
+            StackError: Prefect refused; the message has its last lines.
+        """
+        self._run("create the work pool", ["work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"])
+        self._run("create the deployments", ["--no-prompt", "deploy", "--all"])
+
+    def start_worker(self) -> None:
+        """Start the process worker that runs the flows."""
+        command = ["-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
+        self._start("prefect-worker", [*command, "--install-policy", "never"])
+
+    def keep(self) -> None:
+        """Leave everything running after this process; `down(home)` ends it."""
+        pids = {child.name: child.process.pid for child in self.children if child.process.poll() is None}
+        (self.home / "stack.json").write_text(json.dumps({"pids": pids, "ui_url": self.ui_url}))
+        self._kept = True
+
+    def stop(self, name: str | None = None) -> None:
+        """End the named child, or all, newest first; their children too."""
+        ending = [child for child in reversed(self.children) if name in {None, child.name}]
+        for child in ending:
+            end_tree(child.process.pid)
+            child.process.wait()
+            self.children.remove(child)
+
+    def kill(self, name: str) -> None:
+        """End a child at once with SIGKILL, as a crash would."""
+        for child in [child for child in self.children if child.name == name]:
+            for process in _tree(child.process.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            child.process.wait()
+            self.children.remove(child)
+
+    def is_alive(self, name: str) -> bool:
+        """True while the named child runs."""
+        return any(child.name == name and child.process.poll() is None for child in self.children)
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment of every child: Prefect at home here, quiet, and nothing of the caller's own Prefect."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        return inherited | {
+            "PREFECT_HOME": str(self.home / "prefect"),
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_LOGGING_COLORS": "false",
+            # A rehearsal is short: look for new runs often, and prove liveness often.
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "PYTHONUNBUFFERED": "1",
+            **self.environment,
+        }
+
+    def _start(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> None:
+        log = self.logs / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 (our own interpreter and arguments)
+                [sys.executable, *arguments],
+                cwd=self.project,
+                env=self.child_environment() | dict(extra or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C in the terminal reaches the stack, which ends them in order
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (started before this process has threads of its own)
+            )
+        self.children.append(Child(name, process, log))
+
+    def _run(self, purpose: str, arguments: Sequence[str]) -> None:
+        done = subprocess.run(  # noqa: S603 (our own interpreter and arguments)
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=self.project,
+            env=self.child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        (self.logs / "prefect-deploy.log").open("a").write(done.stdout + done.stderr)
+        if done.returncode != 0:
+            raise StackError(f"Prefect could not {purpose}:\n{_tail(done.stdout + done.stderr)}")
+
+    def _demand_alive(self, name: str, deadline: Deadline) -> None:
+        child = next(child for child in self.children if child.name == name)
+        if child.process.poll() is not None:
+            raise StackError(
+                f"{name} ended with code {child.process.returncode}:\n{_tail(child.log.read_text(errors='replace'))}"
+            )
+        if deadline.passed:
+            raise StackError(f"{name} did not get ready in time; its log is {child.log}.")
+
+
+def _tail(text: str, lines: int = 12) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """The process and all below it, children first."""
+    try:
+        top = psutil.Process(pid)
+        return [*reversed(top.children(recursive=True)), top]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end_tree(pid: int) -> None:
+    """Ask a process and all below it to end; after a while make them."""
+    processes = _tree(pid)
+    for process in reversed(processes):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
+
+
+def down(home: Path) -> tuple[str, ...]:
+    """End a stack that was kept up in `home`; return the names of what was ended."""
+    note = home / "stack.json"
+    try:
+        pids: dict[str, int] = json.loads(note.read_text())["pids"]
+    except (OSError, ValueError, KeyError):
+        return ()
+    ended = []
+    for name, pid in pids.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # A pid may long belong to somebody else: only a process of our own interpreter is ours.
+            if any("prefect" in word or "simulator" in word for word in psutil.Process(pid).cmdline()):
+                end_tree(pid)
+                ended.append(name)
+    note.unlink()
+    return tuple(ended)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into KeyboardInterrupt, so that every way of ending runs the same clean-up."""
+
+    def interrupt(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,119 @@
+"""Writes the day's history to the ledger in batches, off the trading loop.
+
+Invariants:
+1. The loop only appends to a list; it never waits for the database.
+2. Decisions, candles and answers are kept until the ledger took them; ticks beyond `TICKS_KEPT` are dropped and counted.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+from strategy.events import Tick
+from tasks.ledger import LedgerUnavailable
+from tasks.ledger.records import CandleRecord, DecisionRecord
+from tasks.ledger.store import Ledger
+
+WRITE_PERIOD_S = 0.5
+TICKS_KEPT = 500_000
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Batch:
+    ticks: list[Tick] = field(default_factory=list)
+    candles: list[CandleRecord] = field(default_factory=list)
+    decisions: list[DecisionRecord] = field(default_factory=list)
+    answers: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.ticks or self.candles or self.decisions or self.answers)
+
+
+class Recorder:
+    """The history writer of one session. `start()`, then record; `close()` writes what is left."""
+
+    def __init__(self, ledger: Ledger, session_id: str) -> None:
+        self._ledger = ledger
+        self._session_id = session_id
+        self._waiting = _Batch()
+        self._swap = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="recorder", daemon=True)
+        self.dropped_ticks = 0
+        self.is_behind = False  # the ledger refused the last batch
+
+    def start(self) -> None:
+        """Begin writing."""
+        self._thread.start()
+
+    def tick(self, tick: Tick) -> None:
+        """A tick that the session saw."""
+        with self._swap:
+            if len(self._waiting.ticks) < TICKS_KEPT:
+                self._waiting.ticks.append(tick)
+            else:
+                self.dropped_ticks += 1
+
+    def candle(self, candle: CandleRecord) -> None:
+        """A closed candle."""
+        with self._swap:
+            self._waiting.candles.append(candle)
+
+    def decision(self, decision: DecisionRecord) -> None:
+        """A decision that sent no order."""
+        with self._swap:
+            self._waiting.decisions.append(decision)
+
+    def answer(self, command_id: str, answer: str, at_ms: int) -> None:
+        """What became of a command."""
+        with self._swap:
+            self._waiting.answers.append((command_id, answer, at_ms))
+
+    def close(self, timeout_s: float = 30.0) -> bool:
+        """Write the rest; False if the ledger did not take it in time (it is logged, not hidden)."""
+        self._closing.set()
+        self._thread.join(timeout_s)
+        if self._waiting:
+            LOG.error(
+                "history not written: %d ticks, %d candles, %d decisions, %d answers",
+                len(self._waiting.ticks),
+                len(self._waiting.candles),
+                len(self._waiting.decisions),
+                len(self._waiting.answers),
+            )
+        return not self._waiting
+
+    def _write_on(self) -> None:
+        while not self._closing.wait(WRITE_PERIOD_S):
+            self._write()
+        for _ in range(20):
+            if self._write():
+                return
+            threading.Event().wait(WRITE_PERIOD_S)
+
+    def _write(self) -> bool:
+        with self._swap:
+            batch, self._waiting = self._waiting, _Batch()
+        if not batch:
+            return True
+        try:
+            # Decisions first: they are what a restart needs most. Every write is a no-op when repeated.
+            self._ledger.record_decisions(batch.decisions)
+            self._ledger.record_candles(batch.candles)
+            for command_id, answer, at_ms in batch.answers:
+                self._ledger.answer_command(command_id, answer, at_ms)
+            self._ledger.record_ticks(self._session_id, batch.ticks)
+        except LedgerUnavailable as error:
+            LOG.warning("ledger away, history waits: %s", error)
+            self.is_behind = True
+            with self._swap:
+                newer = self._waiting
+                batch.ticks += newer.ticks
+                batch.candles += newer.candles
+                batch.decisions += newer.decisions
+                batch.answers += newer.answers
+                self._waiting = batch
+            return False
+        self.is_behind = False
+        return True

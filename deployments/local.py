@@ -139,13 +139,20 @@ class LocalStack:
             self._demand_alive("simulator", deadline)
             pause(0.05)
 
-    def deploy(self) -> None:
-        """Create the work pool and every deployment of prefect.yaml.
+    def create_work_pool(self) -> None:
+        """Create the pool that the deployments name.
 
         Raises:
             StackError: Prefect refused; the message has its last lines.
         """
         self._run("create the work pool", ["work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"])
+
+    def deploy(self) -> None:
+        """Create every deployment of prefect.yaml; the work pool must exist.
+
+        Raises:
+            StackError: Prefect refused; the message has its last lines.
+        """
         self._run("create the deployments", ["--no-prompt", "deploy", "--all"])
 
     def start_worker(self) -> None:

@@ -1,0 +1,162 @@
+"""`bot`, the command line: a thin way to start flows and look at their results.
+
+Nothing heavy is imported before a command needs it, so that `bot --help` answers at once.
+"""
+
+import os
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+app = App(
+    name="bot",
+    help="Intraday index-options trading bot for DhanHQ. The operator's screen is the Prefect UI; these commands "
+    "start the same flows and print the same answers.",
+    help_format="rich",
+)
+ledger_app = App(name="ledger", help="Look after the ledger's database.")
+app.command(ledger_app)
+
+IndexName = Literal["NIFTY", "BANKNIFTY", "FINNIFTY", "SENSEX"]
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@app.command
+def demo(
+    *,
+    index: IndexName = "NIFTY",
+    seed: int = 7,
+    day: date | None = None,
+    recording: Path | None = None,
+    speed: float = 0.0,
+    keep: Annotated[bool, Parameter(negative="")] = False,
+    port: int | None = None,
+    json: Path | None = None,
+    home: Path = PROJECT / ".bot",
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002 (the option's natural name)
+) -> int:
+    """Run one whole rehearsal day through Prefect, on a simulated market, and show what came of it.
+
+    Args:
+        index: the index to trade.
+        seed: the simulated market; the same seed gives the same day to the paisa.
+        day: the trading day to rehearse; 2026-11-20, or the recording's first day, if not given.
+        recording: a file of recorded index prices to run on instead of the simulated path: one-minute bars
+            (Instrument,Date,Time,Open,High,Low,Close) or five-second candles (close time, high, low, close).
+        speed: 0 runs as fast as it can; 1 is real time, 60 a minute a second.
+        keep: leave the Prefect server, its UI and the worker up; `bot down` ends them.
+        port: the Prefect server's port on loopback; a free one if not given.
+        json: write the day's summary for programs to this file.
+        home: where databases, logs and reports go.
+        set: a setting of the rules, `--set candle_seconds=15`; may be repeated.
+    """
+    from flows.demo import DemoOptions, run_demo
+
+    return run_demo(
+        DemoOptions(
+            index=index,
+            seed=seed,
+            day=day,
+            recording=recording.resolve() if recording else None,
+            speed=speed,
+            keep=keep,
+            port=port,
+            json_file=json,
+            home=home.resolve(),
+            settings=tuple(set or ()),
+            project=PROJECT,
+        )
+    )
+
+
+@app.command
+def down(*, home: Path = PROJECT / ".bot") -> int:
+    """End what `bot demo --keep` left running."""
+    from deployments.local import down as end_stack
+
+    ended = end_stack(home.resolve())
+    print(f"Ended: {', '.join(ended)}." if ended else "Nothing was left running.")  # noqa: T201 (the command's answer)
+    return 0
+
+
+@app.command
+def simulate(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> None:
+    """Run the simulated market and broker by itself; `bot simulate --help` lists its options."""
+    os.execv(sys.executable, [sys.executable, "-m", "simulator", *options])  # noqa: S606 (our own interpreter)
+
+
+@app.command
+def squareoff(*, index: IndexName | None = None, reason: str = "asked on the command line") -> int:
+    """Close the open position of running sessions now; no new entries afterwards.
+
+    Args:
+        index: only this index; every running session if not given.
+        reason: kept in the ledger.
+    """
+    from flows.squareoff import squareoff as squareoff_flow
+    from strategy.instruments import Underlying
+
+    return _finish(squareoff_flow(Underlying(index) if index else None, reason, return_state=True))
+
+
+@app.command
+def session(*, deployment: str = "nifty", day: date | None = None) -> int:
+    """Start the daily session of a deployment now; a worker runs it.
+
+    Args:
+        deployment: its name in prefect.yaml.
+        day: the trading day; today if not given.
+    """
+    return _start(f"daily-session/{deployment}", {"day": day.isoformat()} if day else {})
+
+
+@app.command
+def reconcile(session_id: str) -> int:
+    """Compare the broker with the ledger once more for a session, such as 2026-11-20/NIFTY/live/1000000009."""
+    from flows.reconciliation import reconciliation
+
+    return _finish(reconciliation(session_id=session_id, return_state=True))
+
+
+@app.command
+def analyse(session_id: str) -> int:
+    """Price a session's orders and write its report once more."""
+    from flows.analytics import analytics
+
+    return _finish(analytics(session_id=session_id, return_state=True))
+
+
+@ledger_app.command(name="migrate")
+def ledger_migrate() -> int:
+    """Bring the ledger's database to the schema of this version."""
+    from tasks.ledger.store import migrate
+    from tasks.settings import Settings
+
+    migrate(Settings().ledger_url)
+    return 0
+
+
+def _start(deployment: str, parameters: dict[str, str]) -> int:
+    from prefect.deployments import run_deployment
+
+    run = run_deployment(deployment, parameters=parameters, timeout=0)
+    print(f"{run.name}: {run.state.name if run.state else 'created'} ({run.id})")  # noqa: T201 (the command's answer)
+    return 0
+
+
+def _finish(state: object) -> int:
+    """Print a flow's end state; 0 when it completed."""
+    from prefect.client.schemas.objects import State
+
+    assert isinstance(state, State)
+    print(f"{state.name}: {state.message or 'done'}")  # noqa: T201 (the command's answer)
+    return 0 if state.is_completed() else 1
+
+
+def main() -> None:
+    """Entry point of `bot`."""
+    result = app()
+    sys.exit(result if isinstance(result, int) else 0)

@@ -1,0 +1,307 @@
+"""The rehearsal by one command: bring the stack up, run a day through Prefect, show it, take the stack down.
+
+It drives the same deployments that the operator uses, by Prefect's HTTP API, and reads the ledger for what it shows.
+"""
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deployments.local import LocalStack, StackError, interruptible
+from strategy.instruments import Underlying
+from tasks.clock import Deadline, ist, pause, read_market_clock, real_now_ms
+from tasks.ledger import LedgerUnavailable
+from tasks.ledger.records import SessionKey
+from tasks.ledger.store import Ledger, migrate
+from tasks.money import rupees
+from tasks.summary import DaySummary, render_table
+
+CLIENT_ID = "1000000009"
+REHEARSAL_DAY = date(2026, 11, 20)
+WHOLE_RUN_TIMEOUT_S = 900.0
+FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What `bot demo` was asked for."""
+
+    index: str
+    seed: int
+    day: date | None
+    recording: Path | None
+    speed: float
+    keep: bool
+    port: int | None
+    json_file: Path | None
+    home: Path
+    settings: tuple[str, ...]
+    project: Path
+
+
+@dataclass(slots=True)
+class Shown:
+    """What of the ledger has been printed already."""
+
+    intents: set[int] = field(default_factory=set)
+    fills: set[tuple[str, int]] = field(default_factory=set)
+    decisions: int = 0
+
+
+class DemoFailed(Exception):
+    """The rehearsal did not reach its end; the message says why and what to do."""
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Run the rehearsal; return the exit code."""
+    console = Console()
+    try:
+        with interruptible():
+            return _run(options, console)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted: every process of the rehearsal has been ended.")
+        return 130
+    except (StackError, DemoFailed) as failure:
+        console.print(f"[red]{failure}[/red]", highlight=False)
+        return 1
+
+
+def _run(options: DemoOptions, console: Console) -> int:
+    parameters = _session_parameters(options)
+    folder = options.home / "demo" / f"{ist(real_now_ms()):%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger_url = f"sqlite:///{folder / 'ledger.db'}"
+    migrate(ledger_url)
+    token = secrets.token_urlsafe(24)
+    environment = {
+        "BOT_HOME": str(folder),
+        "BOT_LEDGER_URL": ledger_url,
+        "BOT_DHAN_CLIENT_ID": CLIENT_ID,
+        "BOT_DHAN_ACCESS_TOKEN": token,
+    }
+    with LocalStack(home=options.home, project=options.project, environment=environment) as stack:
+        console.print(f"Starting Prefect, the simulated market and a worker in {options.home} …", highlight=False)
+        simulator_url = _start_simulator(stack, options, token)
+        stack.environment["BOT_SIMULATOR_URL"] = simulator_url
+        stack.start_server(options.port)
+        stack.await_server()
+        _deploy(stack)
+        api = PrefectApi(stack.api_url)
+        clock = read_market_clock(simulator_url)
+        parameters["day"] = clock["day"]
+        run_id = api.start("daily-session/nifty", parameters)
+        console.print(f"Prefect UI: {stack.ui_url}   this run: {stack.ui_url}/runs/flow-run/{run_id}", highlight=False)
+        key = SessionKey(
+            account=CLIENT_ID,
+            underlying=Underlying(options.index),
+            mode="rehearsal",
+            day=date.fromisoformat(clock["day"]),
+        )
+        ledger = Ledger(ledger_url)
+        try:
+            _follow(console, api, run_id, ledger, key.session_id, simulator_url, clock)
+            runs = api.runs_of_the_day(run_id)
+            summary = DaySummary.build(ledger, key.session_id, flow_runs=runs, report=folder / "report.html")
+        finally:
+            ledger.close()
+        console.print(render_table(summary))
+        _print_links(console, stack, runs, folder, options)
+        if options.json_file:
+            options.json_file.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
+        if options.keep:
+            stack.keep()
+            console.print(f"Left running: {stack.ui_url} . Stop it with: bot down", highlight=False)
+        return 0 if summary.is_sound else 1
+
+
+def _session_parameters(options: DemoOptions) -> dict[str, Any]:
+    params: dict[str, Any] = {"index": options.index, "mode": "rehearsal"}
+    for setting in options.settings:
+        name, separator, value = setting.partition("=")
+        if not separator:
+            raise DemoFailed(f"--set expects name=value, found {setting!r}. Example: --set candle_seconds=15")
+        params[name.strip()] = yaml.safe_load(value)
+    return {"params": params}
+
+
+def _start_simulator(stack: LocalStack, options: DemoOptions, token: str) -> str:
+    arguments = ["--port", "0", "--seed", str(options.seed), "--index", options.index, "--speed", str(options.speed)]
+    arguments += ["--client-id", CLIENT_ID, "--token", token]
+    if options.recording:
+        arguments += ["--recording", str(options.recording)]
+    if options.day or not options.recording:
+        arguments += ["--day", (options.day or REHEARSAL_DAY).isoformat()]
+    return stack.start_simulator(arguments)
+
+
+def _deploy(stack: LocalStack) -> None:
+    """The work pool first; then the worker starts up while the deployments are made."""
+    stack.create_work_pool()
+    stack.start_worker()
+    stack.deploy()
+
+
+class PrefectApi:
+    """The few calls of Prefect's HTTP API that a rehearsal needs."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = requests.Session()
+        self._http.trust_env = False
+
+    def start(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """Start a run of `flow/deployment`; return its id.
+
+        Raises:
+            DemoFailed: Prefect refused the parameters, in its own words.
+        """
+        found = self._http.get(f"{self._url}/deployments/name/{deployment}", timeout=30)
+        found.raise_for_status()
+        target = found.json()
+        merged = {**target["parameters"], **parameters}
+        merged["params"] = {**target["parameters"].get("params", {}), **parameters.get("params", {})}
+        reply = self._http.post(
+            f"{self._url}/deployments/{target['id']}/create_flow_run",
+            json={"parameters": merged, "state": {"type": "SCHEDULED"}},
+            timeout=30,
+        )
+        if not reply.ok:
+            raise DemoFailed(f"The settings were refused: {reply.json().get('detail', reply.text)}")
+        run_id: str = reply.json()["id"]
+        return run_id
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        """The run as Prefect shows it."""
+        reply = self._http.get(f"{self._url}/flow_runs/{run_id}", timeout=30)
+        reply.raise_for_status()
+        answer: dict[str, Any] = reply.json()
+        return answer
+
+    def runs_of_the_day(self, run_id: str) -> tuple[dict[str, str], ...]:
+        """The session's run and the runs it started, with their states."""
+        children = self._http.post(
+            f"{self._url}/flow_runs/filter",
+            json={"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "START_TIME_ASC"},
+            timeout=30,
+        )
+        children.raise_for_status()
+        flows = {}
+        runs = []
+        for run in [self.run(run_id), *children.json()]:
+            flow_id = run["flow_id"]
+            if flow_id not in flows:
+                flows[flow_id] = self._http.get(f"{self._url}/flows/{flow_id}", timeout=30).json()["name"]
+            runs.append(
+                {
+                    "id": run["id"],
+                    "flow": flows[flow_id],
+                    "name": run["name"],
+                    "state": run["state"]["name"],
+                    "state_type": run["state"]["type"],
+                    "message": run["state"].get("message") or "",
+                }
+            )
+        return tuple(runs)
+
+
+def _follow(
+    console: Console,
+    api: PrefectApi,
+    run_id: str,
+    ledger: Ledger,
+    session_id: str,
+    simulator_url: str,
+    clock: dict[str, Any],
+) -> None:
+    """Show progress by market time and each decision as it comes, until the run has ended."""
+    open_ms, close_ms = clock["windows"][0][0], clock["windows"][-1][1]
+    shown = Shown()
+    deadline = Deadline(WHOLE_RUN_TIMEOUT_S if clock["speed"] == 0 else float("inf"))
+    columns = (
+        TextColumn("{task.fields[market_time]}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("waiting for the worker", total=close_ms - open_ms, market_time="--:--:--")
+        while True:
+            run = api.run(run_id)
+            now_ms = _market_now(simulator_url)
+            if now_ms:
+                progress.update(
+                    bar,
+                    completed=min(max(0, now_ms - open_ms), close_ms - open_ms),
+                    market_time=f"{ist(now_ms):%H:%M:%S}",
+                    description=run["state"]["name"].lower(),
+                )
+            for line in _news(ledger, session_id, shown):
+                progress.console.print(line, highlight=False)
+            if run["state"]["type"] in FINAL_STATES:
+                break
+            if deadline.passed:
+                raise DemoFailed(f"The day did not end within {WHOLE_RUN_TIMEOUT_S:.0f} s; see the run's log in the UI.")
+            pause(0.4)
+    state = run["state"]
+    if state["type"] != "COMPLETED":
+        raise DemoFailed(f"The session ended as {state['name']}: {state.get('message')}")
+
+
+def _market_now(simulator_url: str) -> int:
+    with contextlib.suppress(requests.RequestException):
+        return int(read_market_clock(simulator_url)["now_ms"])
+    return 0
+
+
+def _news(ledger: Ledger, session_id: str, shown: Shown) -> Iterator[str]:
+    """Lines for what the ledger has learnt since the last look."""
+    try:
+        intents = {intent.intent: intent for intent in ledger.intents(session_id)}
+        fills = ledger.fills(session_id)
+        decisions = ledger.decisions(session_id)
+    except LedgerUnavailable:
+        return
+    for number, intent in intents.items():
+        if number not in shown.intents:
+            shown.intents.add(number)
+            verb = "buy " if intent.purpose == "ENTRY" else "sell"
+            yield (
+                f"{ist(intent.decided_at_ms):%H:%M:%S}  {verb} {intent.quantity:>4} {intent.contract_name}"
+                f" at about {rupees(intent.reference_paise)}  ({intent.reason})"
+            )
+    for client_order_id, number, side, fill in fills:
+        if (client_order_id, fill.cumulative_quantity) not in shown.fills:
+            shown.fills.add((client_order_id, fill.cumulative_quantity))
+            verb = "bought" if side == "BUY" else "sold"
+            yield (
+                f"{ist(fill.at_ms):%H:%M:%S}  {verb} {fill.quantity} {intents[number].contract_name}"
+                f" for {rupees(fill.value_paise)}"
+            )
+    for decision in decisions[shown.decisions :]:
+        if decision.kind in {"halted", "resumed", "limits_tightened", "alert"}:
+            text = decision.detail.get("message", decision.reason)
+            yield f"{ist(decision.at_ms):%H:%M:%S}  {decision.kind}: {text}"
+    shown.decisions = len(decisions)
+
+
+def _print_links(
+    console: Console, stack: LocalStack, runs: tuple[dict[str, str], ...], folder: Path, options: DemoOptions
+) -> None:
+    for run in runs:
+        link = f"   {stack.ui_url}/runs/flow-run/{run['id']}" if options.keep else ""
+        console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}", highlight=False)
+    console.print(f"report  {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"ledger  {folder / 'ledger.db'}", highlight=False, soft_wrap=True)
+    if not options.keep:
+        console.print("Run it again with KEEP=1 (or --keep) to look at the runs in the Prefect UI.", highlight=False)

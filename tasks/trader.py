@@ -1,0 +1,202 @@
+"""The only loop: take an event, let the rules decide, carry the decisions out.
+
+Live, paper, rehearsal and replay differ by what the composition root hands in, never here.
+
+Invariants:
+1. Between a tick and its exit order stands one write: the commit of the intent. History, alerts, artifacts and
+   quotes are other threads' work, reached through queues that never block and never raise.
+2. What happened is told to the rules before anything newer is.
+3. The loop ends when the rules say that the session is over, and only then; who wants an end sends a Command.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Protocol, assert_never
+
+from strategy.actions import (
+    Action,
+    Alert,
+    Answered,
+    CancelEntry,
+    CandleClosed,
+    Enter,
+    EntryRefused,
+    Exit,
+    Halted,
+    LimitsTightened,
+    PollQuote,
+    Resumed,
+    SessionOver,
+    StopMoved,
+    Watch,
+)
+from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, SessionEvent, Tick, Timer
+from strategy.params import Params
+from strategy.session import DayPlan, SessionState, step
+from tasks.clock import Clock
+from tasks.execution import Execution
+from tasks.inbox import Inbox
+from tasks.ledger.records import CandleRecord, DecisionRecord
+from tasks.recorder import Recorder
+
+LOG = logging.getLogger(__name__)
+SHOW_PERIOD_MS = 5_000
+
+
+class MarketFeed(Protocol):
+    """What the loop needs of a feed."""
+
+    def watch(self, securities: tuple[str, ...]) -> None:
+        """From now on, ticks of these and only these."""
+        ...
+
+
+class QuotePoller(Protocol):
+    """Asks for a price when the feed is silent; the answer arrives in the inbox as a Tick."""
+
+    def ask(self, security: str) -> None:
+        """Ask, off the loop."""
+        ...
+
+
+class Audience(Protocol):
+    """Whoever wants to hear what the session does: log, alerts, live artifacts. Must neither block nor raise."""
+
+    def hear(self, said: Action | Fill | IntentClosed, state: SessionState) -> None:
+        """A decision or a fill, with the state after it."""
+        ...
+
+    def show(self, state: SessionState, at_ms: int) -> None:
+        """The state, every few seconds of market time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingDesk:
+    """Everything the loop works with; the composition root fills it."""
+
+    session_id: str
+    plan: DayPlan
+    params: Params
+    clock: Clock
+    inbox: Inbox[object]
+    feed: MarketFeed
+    quotes: QuotePoller
+    execution: Execution
+    recorder: Recorder
+    audience: Audience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayEnd:
+    """How the loop ended."""
+
+    reason: str
+    at_ms: int
+    state: SessionState
+    ticks: int
+
+
+def trade(desk: TradingDesk, state: SessionState, opening: tuple[Action, ...]) -> DayEnd:
+    """Run the session from `state` until it is over; `opening` are the actions that came with the state."""
+    return _Loop(desk, state).run(opening)
+
+
+class _Loop:
+    def __init__(self, desk: TradingDesk, state: SessionState) -> None:
+        self.desk = desk
+        self.state = state
+        self.over: SessionOver | None = None
+        self.ticks = 0
+        self.shown_ms = 0
+
+    def run(self, opening: tuple[Action, ...]) -> DayEnd:
+        desk = self.desk
+        for action in opening:
+            self.carry_out(action)
+        while self.over is None:
+            event = desk.clock.next_event(desk.inbox)
+            if isinstance(event, Tick):
+                desk.recorder.tick(event)
+                self.ticks += 1
+            for heard in desk.execution.on_event(event):
+                if isinstance(heard, Alert):
+                    self.carry_out(heard)
+                else:
+                    desk.audience.hear(heard, self.state)
+                    self.advance(heard)
+            if isinstance(event, Tick | Timer | PoisonedTick | Command | Caution):
+                self.advance(event)
+            if isinstance(event, Timer):
+                self.on_timer(event)
+        return DayEnd(reason=self.over.reason, at_ms=self.over.at_ms, state=self.state, ticks=self.ticks)
+
+    def advance(self, event: SessionEvent) -> None:
+        self.state, actions = step(self.state, event, self.desk.plan, self.desk.params)
+        for action in actions:
+            self.carry_out(action)
+
+    def on_timer(self, timer: Timer) -> None:
+        if timer.at_ms - self.shown_ms >= SHOW_PERIOD_MS:
+            self.shown_ms = timer.at_ms
+            self.desk.audience.show(self.state, timer.at_ms)
+
+    def carry_out(self, action: Action) -> None:
+        desk = self.desk
+        match action:
+            case Enter() | Exit():
+                desk.execution.submit(action)
+            case CancelEntry():
+                desk.execution.cancel_entry(action.intent)
+            case Watch():
+                securities = (desk.plan.index.security, *(contract.security for contract in action.contracts))
+                desk.feed.watch(securities)
+            case PollQuote():
+                desk.quotes.ask(action.contract.security)
+            case CandleClosed():
+                desk.recorder.candle(candle_record(desk.session_id, action))
+            case StopMoved() | EntryRefused() | Halted() | Resumed() | LimitsTightened() | Alert():
+                desk.recorder.decision(decision_record(desk.session_id, action))
+            case Answered():
+                desk.recorder.answer(action.command_id, action.answer, action.at_ms)
+            case SessionOver():
+                self.over = action
+            case _:
+                assert_never(action)
+        desk.audience.hear(action, self.state)
+
+
+def candle_record(session_id: str, candle: CandleClosed) -> CandleRecord:
+    """A closed candle as the ledger keeps it."""
+    values = asdict(candle)
+    del values["at_ms"]
+    return CandleRecord(session_id=session_id, **values)
+
+
+def decision_record(
+    session_id: str, action: StopMoved | EntryRefused | Halted | Resumed | LimitsTightened | Alert
+) -> DecisionRecord:
+    """A decision without an order as the ledger keeps it."""
+    detail: dict[str, object]
+    match action:
+        case StopMoved():
+            kind, reason = "stop_moved", "trailing"
+            detail = {"trade": action.trade, "stop_paise": action.stop_paise, "best_paise": action.best_paise}
+        case EntryRefused():
+            kind, reason, detail = "entry_refused", action.reason, dict(action.why.facts)
+        case Halted():
+            kind, reason, detail = "halted", action.reason, {}
+        case Resumed():
+            kind, reason, detail = "resumed", action.reason, {}
+        case LimitsTightened():
+            kind, reason = "limits_tightened", "operator"
+            detail = {
+                "daily_max_loss_paise": action.daily_max_loss_paise,
+                "max_trades_per_day": action.max_trades_per_day,
+            }
+        case Alert():
+            kind, reason = "alert", action.kind
+            detail = {"severity": str(action.severity), "message": action.message}
+        case _:
+            assert_never(action)
+    return DecisionRecord(session_id=session_id, at_ms=action.at_ms, kind=kind, reason=reason, detail=detail)

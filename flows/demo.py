@@ -5,7 +5,6 @@ It drives the same deployments that the operator uses, by Prefect's HTTP API, an
 
 import contextlib
 import json
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,10 +22,10 @@ from tasks.clock import Deadline, ist, pause, read_market_clock, real_now_ms
 from tasks.ledger import LedgerUnavailable
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger, migrate
-from tasks.money import rupees
+from tasks.money import render_rupees
+from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 from tasks.summary import DaySummary, render_table
 
-CLIENT_ID = "1000000009"
 REHEARSAL_DAY = date(2026, 11, 20)
 WHOLE_RUN_TIMEOUT_S = 900.0
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -80,18 +79,12 @@ def _run(options: DemoOptions, console: Console) -> int:
     parameters = _session_parameters(options)
     folder = options.home / "demo" / f"{ist(real_now_ms()):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
-    ledger_url = f"sqlite:///{folder / 'ledger.db'}"
+    ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
     migrate(ledger_url)
-    token = secrets.token_urlsafe(24)
-    environment = {
-        "BOT_HOME": str(folder),
-        "BOT_LEDGER_URL": ledger_url,
-        "BOT_DHAN_CLIENT_ID": CLIENT_ID,
-        "BOT_DHAN_ACCESS_TOKEN": token,
-    }
+    environment = {"BOT_HOME": str(folder), "BOT_LEDGER_URL": ledger_url}
     with LocalStack(home=options.home, project=options.project, environment=environment) as stack:
         console.print(f"Starting Prefect, the simulated market and a worker in {options.home} …", highlight=False)
-        simulator_url = _start_simulator(stack, options, token)
+        simulator_url = _start_simulator(stack, options)
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
         stack.start_server(options.port)
         stack.await_server()
@@ -102,7 +95,7 @@ def _run(options: DemoOptions, console: Console) -> int:
         run_id = api.start("daily-session/nifty", parameters)
         console.print(f"Prefect UI: {stack.ui_url}   this run: {stack.ui_url}/runs/flow-run/{run_id}", highlight=False)
         key = SessionKey(
-            account=CLIENT_ID,
+            account=REHEARSAL_CLIENT_ID,
             underlying=Underlying(options.index),
             mode="rehearsal",
             day=date.fromisoformat(clock["day"]),
@@ -134,9 +127,9 @@ def _session_parameters(options: DemoOptions) -> dict[str, Any]:
     return {"params": params}
 
 
-def _start_simulator(stack: LocalStack, options: DemoOptions, token: str) -> str:
+def _start_simulator(stack: LocalStack, options: DemoOptions) -> str:
     arguments = ["--port", "0", "--seed", str(options.seed), "--index", options.index, "--speed", str(options.speed)]
-    arguments += ["--client-id", CLIENT_ID, "--token", token]
+    arguments += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN]
     if options.recording:
         arguments += ["--recording", str(options.recording)]
     if options.day or not options.recording:
@@ -278,7 +271,7 @@ def _news(ledger: Ledger, session_id: str, shown: Shown) -> Iterator[str]:
             verb = "buy " if intent.purpose == "ENTRY" else "sell"
             yield (
                 f"{ist(intent.decided_at_ms):%H:%M:%S}  {verb} {intent.quantity:>4} {intent.contract_name}"
-                f" at about {rupees(intent.reference_paise)}  ({intent.reason})"
+                f" at about {render_rupees(intent.reference_paise)}  ({intent.reason})"
             )
     for client_order_id, number, side, fill in fills:
         if (client_order_id, fill.cumulative_quantity) not in shown.fills:
@@ -286,7 +279,7 @@ def _news(ledger: Ledger, session_id: str, shown: Shown) -> Iterator[str]:
             verb = "bought" if side == "BUY" else "sold"
             yield (
                 f"{ist(fill.at_ms):%H:%M:%S}  {verb} {fill.quantity} {intents[number].contract_name}"
-                f" for {rupees(fill.value_paise)}"
+                f" for {render_rupees(fill.value_paise)}"
             )
     for decision in decisions[shown.decisions :]:
         if decision.kind in {"halted", "resumed", "limits_tightened", "alert"}:
@@ -302,6 +295,6 @@ def _print_links(
         link = f"   {stack.ui_url}/runs/flow-run/{run['id']}" if options.keep else ""
         console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}", highlight=False)
     console.print(f"report  {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"ledger  {folder / 'ledger.db'}", highlight=False, soft_wrap=True)
+    console.print(f"ledger  {folder / 'ledger.sqlite3'}", highlight=False, soft_wrap=True)
     if not options.keep:
         console.print("Run it again with KEEP=1 (or --keep) to look at the runs in the Prefect UI.", highlight=False)

@@ -1,0 +1,130 @@
+"""Candles from ticks: which interval a tick belongs to, when a candle closes, which ticks are not used.
+
+Invariants:
+1. Intervals are aligned to 09:15:00 IST, whenever the process started.
+2. A candle closes once: by the first tick of a later interval, or by the clock. Nothing enters it afterwards.
+3. An interval without a tick yields no candle.
+4. A tick that is late, repeated, not a positive price or a leap of more than 20 % changes a counter only.
+
+`IndexTicks` and `Candle` are named tuples because one of each is made per tick; a frozen dataclass costs five
+times as much.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+DAY_MS = 86_400_000
+# 09:15 IST is 03:45 UTC.
+OPEN_OF_DAY_MS = (3 * 60 + 45) * 60_000
+# A price further from the last one than 1/5 of it is an error of the feed, not a market.
+LEAP_PARTS = 5
+
+
+class Candle(NamedTuple):
+    """Prices of one interval, paise. Closed once its interval is over; until then it is the candle so far."""
+
+    start_ms: int
+    seconds: int
+    open_paise: int
+    high_paise: int
+    low_paise: int
+    close_paise: int
+    ticks: int = 1
+
+    @property
+    def end_ms(self) -> int:
+        """The first millisecond that no longer belongs to it."""
+        return self.start_ms + self.seconds * 1000
+
+
+class TickFaults(NamedTuple):
+    """Ticks of the day that were not used, by fault."""
+
+    late: int = 0
+    duplicate: int = 0
+    poisoned: int = 0  # not a number, not positive
+    leap: int = 0  # more than 20 % away from the last
+    early: int = 0  # ahead of the market's clock
+    outside_hours: int = 0
+
+
+class IndexTicks(NamedTuple):
+    """What the ticks of an index have told so far."""
+
+    candle: Candle | None = None  # the open one
+    closed_until_ms: int = 0  # ticks before this are late
+    last_at_ms: int = 0  # exchange time of the last tick used
+    last_paise: int = 0  # 0: none yet
+    faults: TickFaults = TickFaults()
+
+
+def interval_start_ms(at_ms: int, seconds: int) -> int:
+    """The start of the interval of `seconds` that holds `at_ms`."""
+    since_open_ms = (at_ms - OPEN_OF_DAY_MS) % DAY_MS
+    return at_ms - since_open_ms % (seconds * 1000)
+
+
+def take_tick(
+    index: IndexTicks, at_ms: int, price_paise: int, seconds: int
+) -> tuple[IndexTicks, Candle | None]:
+    """The index after a tick, and the candle of `seconds` that it closed, if any."""
+    candle, closed_until_ms, last_at_ms, last_paise, faults = index
+    if price_paise <= 0:
+        return index._replace(faults=faults._replace(poisoned=faults.poisoned + 1)), None
+    if at_ms < (closed_until_ms if candle is None else candle[0]):
+        return index._replace(faults=faults._replace(late=faults.late + 1)), None
+    if price_paise == last_paise and at_ms == last_at_ms:
+        return index._replace(faults=faults._replace(duplicate=faults.duplicate + 1)), None
+    if last_paise and abs(price_paise - last_paise) * LEAP_PARTS > last_paise:
+        return index._replace(faults=faults._replace(leap=faults.leap + 1)), None
+    if candle is not None:
+        start_ms, _, open_paise, high_paise, low_paise, _, ticks = candle
+        end_ms = start_ms + seconds * 1000
+        if at_ms < end_ms:
+            if price_paise > high_paise:
+                high_paise = price_paise
+            elif price_paise < low_paise:
+                low_paise = price_paise
+            grown = Candle(start_ms, seconds, open_paise, high_paise, low_paise, price_paise, ticks + 1)
+            # Within a candle the clock of the feed may step back a little; the newest time counts.
+            if at_ms < last_at_ms:
+                at_ms = last_at_ms
+            return IndexTicks(grown, closed_until_ms, at_ms, price_paise, faults), None
+        closed_until_ms = end_ms
+    start_ms = interval_start_ms(at_ms, seconds)
+    fresh = Candle(start_ms, seconds, price_paise, price_paise, price_paise, price_paise)
+    return IndexTicks(fresh, closed_until_ms, at_ms, price_paise, faults), candle
+
+
+def take_time(index: IndexTicks, now_ms: int, grace_ms: int) -> tuple[IndexTicks, Candle | None]:
+    """The index once the clock says `now_ms`, and the candle that closed, if its end is `grace_ms` past."""
+    candle = index.candle
+    if candle is None or now_ms < candle.end_ms + grace_ms:
+        return index, None
+    return index._replace(candle=None, closed_until_ms=candle.end_ms), candle
+
+
+def merge(longer: Candle | None, candle: Candle, seconds: int) -> Candle:
+    """The open candle of `seconds` after a shorter one inside it closed. `longer` must not be over."""
+    if longer is None:
+        return candle._replace(start_ms=interval_start_ms(candle.start_ms, seconds), seconds=seconds)
+    assert longer.start_ms <= candle.start_ms < longer.end_ms, (longer, candle)
+    return longer._replace(
+        high_paise=max(longer.high_paise, candle.high_paise),
+        low_paise=min(longer.low_paise, candle.low_paise),
+        close_paise=candle.close_paise,
+        ticks=longer.ticks + candle.ticks,
+    )
+
+
+def candles_of(prices: Iterable[tuple[int, int]], seconds: int) -> tuple[Candle, ...]:
+    """All candles of recorded (at_ms, price_paise) of an index; the last one may be still open."""
+    index = IndexTicks()
+    candles = []
+    for at_ms, price_paise in prices:
+        index, closed = take_tick(index, at_ms, price_paise, seconds)
+        if closed is not None:
+            candles.append(closed)
+    if index.candle is not None:
+        candles.append(index.candle)
+    return tuple(candles)

@@ -1,0 +1,55 @@
+"""Every deployment of prefect.yaml loads, explains itself, and has parameters that its flow accepts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from strategy.params import Params
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEPLOYMENTS = yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.fixture(params=DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def deployment(request):
+    return request.param
+
+
+def test_it_loads_and_its_parameters_are_accepted(deployment):
+    flow = load_flow_from_entrypoint(str(PROJECT / deployment["entrypoint"]))
+    given = deployment.get("parameters", {})
+    required = parameter_schema(flow).required
+    if set(required) <= set(given):
+        flow.validate_parameters(given)
+    else:
+        assert set(given) <= set(parameter_schema(flow).properties)
+
+
+def test_it_explains_itself(deployment):
+    flow = load_flow_from_entrypoint(str(PROJECT / deployment["entrypoint"]))
+    assert len(deployment["description"]) > 40
+    for name, field in parameter_schema(flow).properties.items():
+        assert field.get("description") or "$ref" in str(field) or field.get("allOf"), f"{name} has no description"
+    assert deployment["work_pool"]["name"] == "trading"
+    assert deployment["enforce_parameter_schema"] is True
+
+
+def test_its_schedules_are_indian_weekdays(deployment):
+    for schedule in deployment.get("schedules", ()):
+        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+        assert schedule["timezone"] == "Asia/Kolkata"
+        assert schedule["cron"].endswith("* * 1-5")
+
+
+def test_the_session_form_explains_every_setting():
+    for name, field in Params.model_json_schema()["properties"].items():
+        assert field.get("title"), f"{name} has no title"
+        assert field.get("description"), f"{name} has no description"
+
+
+def test_nothing_secret_can_be_a_parameter():
+    for name in Params.model_fields:
+        assert not any(word in name for word in ("token", "pin", "secret", "password", "url"))

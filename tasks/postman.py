@@ -15,13 +15,12 @@ from strategy.events import Caution, Command, CommandKind
 from tasks.clock import Clock, real_now_ms
 from tasks.inbox import Inbox
 from tasks.ledger import LeaseLost, LedgerUnavailable
-from tasks.ledger.lease import Lease, renew
+from tasks.ledger.lease import Lease
 from tasks.ledger.records import CommandRecord
 from tasks.ledger.store import Ledger
 
 POLL_PERIOD_S = 0.5
 RENEW_PERIOD_MS = 5_000
-LEASE_TTL_MS = 20_000
 LOG = logging.getLogger(__name__)
 
 
@@ -66,7 +65,7 @@ class Postman:
         if self.lost_lease or now_ms - self._renewed_ms < RENEW_PERIOD_MS:
             return
         try:
-            renew(self._ledger, self._lease, now_ms=now_ms, ttl_ms=LEASE_TTL_MS)
+            self._lease = self._ledger.leases.renew(self._lease, now_ms)
             self._renewed_ms = now_ms
         except LeaseLost as lost:
             self.lost_lease = True

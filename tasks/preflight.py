@@ -10,7 +10,6 @@ from tasks.broker import BrokerError
 from tasks.clock import ist, real_now_ms
 from tasks.connect import Connections
 from tasks.ledger.check import check
-from tasks.ledger.lease import holder
 from tasks.money import render_rupees
 
 CLOCK_SKEW_MS_MAX = 2_000
@@ -127,8 +126,8 @@ def nothing_foreign_is_open(connections: Connections) -> str:
 
 def nobody_else_trades(connections: Connections) -> str:
     """The lease of this account and index is free, or its holder is dead."""
-    lease = holder(connections.ledger, connections.key)
-    if lease is not None and lease.is_alive(real_now_ms()):
+    lease = connections.ledger.leases.holder(connections.key, real_now_ms())
+    if lease is not None:
         raise NotReady(
             f"The session lease must be free, found it held by {lease.owner} until {ist(lease.expires_at_ms):%H:%M:%S}. "
             "Another run trades this index; stop it, or wait until its lease runs out."

@@ -1,0 +1,388 @@
+"""What notices say. One function per occasion; the title is what a phone shows on its locked screen.
+
+Every title begins with the mode and the index ("LIVE NIFTY"), every body ends with the market's time.
+"""
+
+from collections.abc import Sequence
+
+from strategy.actions import Alert, ExitReason, Severity
+from tasks.clock import ist
+from tasks.ledger.records import SessionKey
+from tasks.money import render_rupees
+from tasks.notify.notice import Attachment, Notice, Topic, plain_to_html
+
+GAIN, LOSS, EVEN = "🟢", "🔴", "⚪"
+MARKS = {Severity.INFO: "", Severity.WARNING: "⚠️ ", Severity.CRITICAL: "🚨 "}
+
+# Alerts of the rules and of the execution by their kind; what is not listed is about operations.
+ALERT_TOPICS = {
+    "daily_loss_near": Topic.RISK,
+    "daily_max_loss": Topic.RISK,
+    "halted": Topic.RISK,
+    "order_rejected": Topic.RISK,
+    "order_unknown": Topic.RISK,
+    "exit_slow": Topic.RISK,
+    "unknown_position": Topic.RISK,
+    "oversold": Topic.RISK,
+}
+
+
+def session_started(
+    session: SessionKey, at_ms: int, *, settings: str, start_number: int = 1, holding: str = ""
+) -> Notice:
+    """The trading process is up. `settings` is one line; `holding` names a position that was taken over."""
+    again = f" again (start {start_number})" if start_number > 1 else ""
+    body = [f"{session.day:%A %d %b %Y}", settings]
+    if holding:
+        body.append(f"took over: {holding}")
+    return _notice(
+        session,
+        at_ms,
+        kind="session_started",
+        topic=Topic.OPERATIONS,
+        severity=Severity.WARNING if start_number > 1 else Severity.INFO,
+        news=f"session started{again}",
+        body=body,
+    )
+
+
+def session_ended(
+    session: SessionKey,
+    at_ms: int,
+    *,
+    reason: str,
+    trades: int,
+    wins: int,
+    gross_paise: int,
+    net_paise: int,
+    open_position: str = "",
+) -> Notice:
+    """The trading process left its loop. With something still open it is critical."""
+    result = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net"
+    news = f"STILL OPEN: {open_position} · {result}" if open_position else f"day over · {result}"
+    return _notice(
+        session,
+        at_ms,
+        kind="session_ended",
+        topic=Topic.OPERATIONS,
+        severity=Severity.CRITICAL if open_position else Severity.INFO,
+        news=news,
+        body=[
+            f"{trades} {'trade' if trades == 1 else 'trades'}, {wins} won",
+            f"gross {render_rupees(gross_paise, signed=True)}",
+            f"charges {render_rupees(gross_paise - net_paise)}",
+            f"ended by: {_words(reason)}",
+        ],
+    )
+
+
+def entered(
+    session: SessionKey,
+    at_ms: int,
+    *,
+    trade: int,
+    contract_name: str,
+    quantity: int,
+    price_paise: int,
+    stop_paise: int | None,
+    why: str,
+) -> Notice:
+    """A position was opened. `why` is one line."""
+    stop = f", stop {render_rupees(stop_paise)}" if stop_paise else ", no stop"
+    return _notice(
+        session,
+        at_ms,
+        kind="entry",
+        topic=Topic.TRADES,
+        severity=Severity.INFO,
+        news=f"bought {quantity} × {contract_name} at {render_rupees(price_paise)}",
+        body=[f"cost {render_rupees(quantity * price_paise)}{stop}", why],
+        key=f"{session.session_id}/{trade}",
+    )
+
+
+def exited(
+    session: SessionKey,
+    at_ms: int,
+    *,
+    trade: int,
+    contract_name: str,
+    quantity: int,
+    entry_paise: int,
+    exit_paise: int,
+    reason: ExitReason | str,
+    net_paise: int,
+    day_net_paise: int,
+    trades_today: int,
+    held_ms: int,
+) -> Notice:
+    """A position was closed: what it brought, why, and where the day stands."""
+    day = render_rupees(day_net_paise, signed=True)
+    count = f"{trades_today} {'trade' if trades_today == 1 else 'trades'}"
+    return _notice(
+        session,
+        at_ms,
+        kind="exit",
+        topic=Topic.TRADES,
+        severity=Severity.INFO,
+        news=f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · {_words(reason)} · day {day}",
+        body=[
+            f"sold {quantity} × {contract_name} at {render_rupees(exit_paise)}",
+            f"bought at {render_rupees(entry_paise)}, held {render_duration(held_ms)}",
+            f"day {day} net after {count}",
+        ],
+        key=f"{session.session_id}/{trade}",
+    )
+
+
+def loss_limit_near(session: SessionKey, at_ms: int, *, loss_paise: int, limit_paise: int) -> Notice:
+    """Most of the day's loss limit is used; `loss_paise` is positive."""
+    return _notice(
+        session,
+        at_ms,
+        kind="daily_loss_near",
+        topic=Topic.RISK,
+        severity=Severity.WARNING,
+        news=f"{round(100 * loss_paise / limit_paise)} % of the day's loss limit used",
+        body=[f"loss {render_rupees(loss_paise)} of {render_rupees(limit_paise)}"],
+        key=session.session_id,
+    )
+
+
+def loss_limit_hit(session: SessionKey, at_ms: int, *, loss_paise: int, limit_paise: int) -> Notice:
+    """The day's loss limit is hit: everything is closed, and no entry comes until tomorrow."""
+    return _notice(
+        session,
+        at_ms,
+        kind="daily_max_loss",
+        topic=Topic.RISK,
+        severity=Severity.CRITICAL,
+        news=f"loss limit hit: {render_rupees(-loss_paise)}",
+        body=[
+            f"limit {render_rupees(limit_paise)}",
+            "the position is being closed; no more entries today, also after a restart",
+        ],
+        key=session.session_id,
+    )
+
+
+def halted(session: SessionKey, at_ms: int, *, reason: str) -> Notice:
+    """No new entries from now on; exits go on."""
+    return _notice(
+        session,
+        at_ms,
+        kind="halted",
+        topic=Topic.RISK,
+        severity=Severity.WARNING,
+        news=f"halted: {_words(reason)}",
+        body=["no new entries; exits go on"],
+    )
+
+
+def resumed(session: SessionKey, at_ms: int, *, reason: str) -> Notice:
+    """A halt was lifted."""
+    return _notice(
+        session,
+        at_ms,
+        kind="resumed",
+        topic=Topic.RISK,
+        severity=Severity.INFO,
+        news="halt lifted, entries are possible again",
+        body=[_words(reason)] if reason else [],
+    )
+
+
+def squareoff_started(session: SessionKey, at_ms: int, *, reason: str, position: str) -> Notice:
+    """Everything is being closed."""
+    return _notice(
+        session,
+        at_ms,
+        kind="squareoff",
+        topic=Topic.RISK,
+        severity=Severity.INFO if reason == ExitReason.SQUAREOFF else Severity.WARNING,
+        news=f"squaring off ({_words(reason)})",
+        body=[position or "nothing is held"],
+    )
+
+
+def order_rejected(
+    session: SessionKey, at_ms: int, *, side: str, contract_name: str, quantity: int, message: str
+) -> Notice:
+    """The broker refused an order; a refused exit is critical, something stays open."""
+    is_exit = side == "SELL"
+    return _notice(
+        session,
+        at_ms,
+        kind="order_rejected",
+        topic=Topic.RISK,
+        severity=Severity.CRITICAL if is_exit else Severity.WARNING,
+        news=f"{'EXIT' if is_exit else 'entry'} refused: {contract_name}",
+        body=[f"{side.lower()} {quantity}", f"the broker says: {message}"],
+    )
+
+
+def order_unknown(
+    session: SessionKey, at_ms: int, *, side: str, contract_name: str, quantity: int, client_order_id: str
+) -> Notice:
+    """An order may or may not be live; it is being looked up."""
+    return _notice(
+        session,
+        at_ms,
+        kind="order_unknown",
+        topic=Topic.RISK,
+        severity=Severity.CRITICAL,
+        news=f"order in doubt: {side.lower()} {quantity} × {contract_name}",
+        body=[
+            "the broker gave no clear answer; looking it up, nothing is sent twice",
+            "no new entries until it is known",
+            f"order {client_order_id}",
+        ],
+    )
+
+
+def feed_stale(session: SessionKey, at_ms: int, *, silent_s: float, position: str = "") -> Notice:
+    """No ticks; with a position open it is critical."""
+    return _notice(
+        session,
+        at_ms,
+        kind="stale_feed",
+        topic=Topic.OPERATIONS,
+        severity=Severity.CRITICAL if position else Severity.WARNING,
+        news=f"no prices for {silent_s:.0f} s" + (f", holding {position}" if position else ""),
+        body=[
+            "entries wait; exits go on from quotes" if position else "entries wait until prices flow again"
+        ],
+        key=f"{session.session_id}/{bool(position)}",
+    )
+
+
+def failed(session: SessionKey | None, at_ms: int, *, what: str, error: str, next_step: str) -> Notice:
+    """A job broke. `next_step` tells the reader what to do."""
+    return _notice(
+        session,
+        at_ms,
+        kind="failure",
+        topic=Topic.OPERATIONS,
+        severity=Severity.CRITICAL,
+        news=f"{what} failed",
+        body=[error, f"next: {next_step}"],
+    )
+
+
+def reconciliation_differs(session: SessionKey, at_ms: int, *, differences: Sequence[str]) -> Notice:
+    """Broker and ledger do not agree."""
+    count = len(differences)
+    return _notice(
+        session,
+        at_ms,
+        kind="reconciliation",
+        topic=Topic.RISK,
+        severity=Severity.CRITICAL,
+        news=f"broker and ledger differ in {count} {'point' if count == 1 else 'points'}",
+        body=[*differences[:10], *([f"and {count - 10} more"] if count > 10 else [])],
+    )
+
+
+def alerted(session: SessionKey, alert: Alert) -> Notice:
+    """An alert of the trading rules, in its own words."""
+    return _notice(
+        session,
+        alert.at_ms,
+        kind=alert.kind,
+        topic=ALERT_TOPICS.get(alert.kind, Topic.OPERATIONS),
+        severity=alert.severity,
+        news=alert.message,
+        body=[],
+    )
+
+
+def day_reported(
+    session: SessionKey, at_ms: int, *, net_paise: int, lines: Sequence[str], chart_png: bytes | None
+) -> Notice:
+    """The evening's result with the chart of the day; mail shows it inline."""
+    title = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · report of {session.day:%d %b}"
+    picture = (
+        (Attachment(name="day.png", media_type="image/png", content=chart_png),)
+        if chart_png is not None
+        else ()
+    )
+    shown = '<p><img src="cid:day.png" alt="chart of the day" style="max-width:100%"></p>' if picture else ""
+    text = "\n".join(lines)
+    return _notice(
+        session,
+        at_ms,
+        kind="day_report",
+        topic=Topic.REPORTS,
+        severity=Severity.INFO,
+        news=title,
+        body=lines,
+        html=f'<div style="font:15px/1.5 sans-serif">{plain_to_html(text)}{shown}</div>',
+        attachments=picture,
+        key=session.session_id,
+    )
+
+
+def hello(at_ms: int) -> Notice:
+    """The notice that proves that notices arrive."""
+    return _notice(
+        None,
+        at_ms,
+        kind="hello",
+        topic=Topic.OPERATIONS,
+        severity=Severity.INFO,
+        news="notifications work",
+        body=["This is a test; nothing was traded."],
+    )
+
+
+def render_duration(ms: int) -> str:
+    """A duration in the two units that matter: "45 s", "4 min 10 s", "2 h 5 min"."""
+    seconds = round(ms / 1000)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def _notice(
+    session: SessionKey | None,
+    at_ms: int,
+    *,
+    kind: str,
+    topic: Topic,
+    severity: Severity,
+    news: str,
+    body: Sequence[str],
+    html: str | None = None,
+    attachments: tuple[Attachment, ...] = (),
+    key: str = "",
+) -> Notice:
+    return Notice(
+        at_ms=at_ms,
+        kind=kind,
+        topic=topic,
+        severity=severity,
+        title=f"{MARKS[severity]}{_place(session)}{news}",
+        body="\n".join([*(line for line in body if line), f"{ist(at_ms):%H:%M:%S}"]),
+        html=html,
+        attachments=attachments,
+        key=key or f"{_place(session)}{news}",
+    )
+
+
+def _place(session: SessionKey | None) -> str:
+    if session is None:
+        return ""
+    mode = session.mode.upper() if session.mode == "live" else session.mode
+    return f"{mode} {session.underlying} · "
+
+
+def _mark(paise: int) -> str:
+    return GAIN if paise > 0 else LOSS if paise < 0 else EVEN
+
+
+def _words(name: str) -> str:
+    return str(name).replace("_", " ")

@@ -198,3 +198,25 @@ class TradeRecord:
     net_paise: int
     why_entry: Mapping[str, Any]
     why_exit: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifferenceRecord:
+    """One thing on which the ledger and the broker do not agree."""
+
+    kind: str  # what differs: "position", "order_status", "fill_value", "unknown_order", …
+    subject: str  # the order id or the security it is about
+    expected: str  # what the ledger says
+    found: str  # what the broker says
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationRecord:
+    """One comparison of a session's ledger with the broker, and what it found."""
+
+    session_id: str
+    run_id: str
+    at_ms: int
+    state: str  # "clean" or what the reconciliation concluded
+    differences: tuple[DifferenceRecord, ...]

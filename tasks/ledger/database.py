@@ -1,0 +1,93 @@
+"""Two databases, one way to use them: short transactions, bounded waits, and one kind of failure.
+
+Invariants:
+1. A `write` is one transaction: all of `work` is committed, or nothing is and LedgerUnavailable says why.
+2. No wait is unbounded: `urgent` writes give up after `urgent_timeout_s`, others after `patient_timeout_s`.
+3. `work` may run twice (a broken connection is replaced once), so it must be repeatable; every recording is.
+4. Safe from several threads. Urgent writes have a connection of their own and never pay for a checkpoint.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from tasks.ledger.rows import Row, Wire
+
+T = TypeVar("T")
+
+URGENT_TIMEOUT_S = 2.0
+PATIENT_TIMEOUT_S = 10.0
+# The revision of migrations/versions that this code was written for.
+SCHEMA_REVISION = "0001"
+VERSION_TABLE = "bot_alembic_version"
+
+
+class Transaction(Protocol):
+    """Statements of one transaction. Parameters are `?` on both databases."""
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """What a query (or a statement with RETURNING) gives."""
+        ...
+
+    def run(self, sql: str, *values: Any) -> int:
+        """Execute; how many rows it touched."""
+        ...
+
+    def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Insert many rows at once, skipping those whose key is known."""
+        ...
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Insert many rows at once, none of which is known."""
+        ...
+
+
+class Database(Protocol):
+    """A place for rows; `place` names it in messages, without a password."""
+
+    place: str
+    # Appended to a SELECT whose row must not change before the commit; SQLite has one writer anyway.
+    share_lock: str
+    row_lock: str
+
+    @property
+    def wire(self) -> Wire:
+        """How the driver takes and gives times and dates."""
+        ...
+
+    def write(self, work: Callable[[Transaction], T], *, urgent: bool = False) -> T:
+        """Run `work` in one transaction and commit it. LedgerUnavailable, or what `work` itself raises."""
+        ...
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """Read, seeing one consistent state. LedgerUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Give the connections back; idempotent."""
+        ...
+
+
+def open_database(
+    url: str, *, urgent_timeout_s: float = URGENT_TIMEOUT_S, patient_timeout_s: float = PATIENT_TIMEOUT_S
+) -> Database:
+    """The database of `url`: sqlite:///path or postgresql+psycopg://…; ValueError for anything else."""
+    if url.startswith("sqlite:///"):
+        from tasks.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  one of the two drivers is enough
+
+        return SqliteDatabase(url, urgent_timeout_s=urgent_timeout_s, patient_timeout_s=patient_timeout_s)
+    if url.startswith(("postgresql+psycopg://", "postgresql://")):
+        from tasks.ledger.postgres import PostgresDatabase  # noqa: PLC0415  one of the two drivers is enough
+
+        return PostgresDatabase(url, urgent_timeout_s=urgent_timeout_s, patient_timeout_s=patient_timeout_s)
+    scheme = url.partition(":")[0]
+    raise ValueError(
+        "expected a ledger URL sqlite:///path or postgresql+psycopg://user@host/name, found one that begins with"
+        f" {scheme!r}; correct the ledger's URL in the settings"
+    )
+
+
+def insert_sql(table: str, columns: Sequence[str], *, skip_known: bool) -> str:
+    """An INSERT of one row with `?` for each column."""
+    known = " ON CONFLICT DO NOTHING" if skip_known else ""
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}){known}"  # noqa: S608  names are ours

@@ -1,0 +1,220 @@
+"""How a record becomes a row and a row a record: by the names and types of the record's own fields.
+
+Invariants:
+1. A field `<name>_ms` is the column `<name>`, an aware UTC time; every other field has its own name.
+2. Whatever a record holds can be stored: text loses what no database takes (NUL, half a character), explanations
+   lose what JSON has no word for; only an integer that is not one (a float of paise, say) is refused.
+3. `decode(encode(record)) == record` for every record whose explanation is plain JSON.
+"""
+
+import json
+import math
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, date, datetime, timedelta, timezone
+from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
+from operator import index
+from types import UnionType
+from typing import Any, Generic, TypeVar
+
+R = TypeVar("R")
+Row = tuple[Any, ...]
+Rows = Callable[..., list[Row]]  # rows(sql, *values), of a database or inside one of its transactions
+
+IST = timezone(timedelta(hours=5, minutes=30))  # India keeps no summer time
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MS = timedelta(milliseconds=1)
+DAY_MS = 86_400_000
+
+
+class Wire:
+    """How one database's driver takes and gives times and dates."""
+
+    @staticmethod
+    def moment(at_ms: int) -> Any:
+        """Unix milliseconds as what the driver stores."""
+        return EPOCH + at_ms * MS
+
+    @staticmethod
+    def at_ms(moment: Any) -> int:
+        """A stored time as Unix milliseconds."""
+        return int((moment - EPOCH) // MS)
+
+    @staticmethod
+    def day(day: date) -> Any:
+        """A date as what the driver stores."""
+        return day
+
+    @staticmethod
+    def date(day: Any) -> Any:
+        """A stored date."""
+        return day
+
+    @staticmethod
+    def detail(text: Any) -> Any:
+        """A stored explanation."""
+        return text
+
+
+class SqliteWire(Wire):
+    """SQLite has no times: UTC as text of fixed width, so that text order is time order."""
+
+    @staticmethod
+    def moment(at_ms: int) -> str:
+        """E.g. "2026-11-20 03:45:00.123000", the form that SQLAlchemy reads as well."""
+        day, ms = divmod(index(at_ms), DAY_MS)
+        minutes, ms = divmod(ms, 60_000)
+        return f"{_day_text(day)} {minutes // 60:02}:{minutes % 60:02}:{ms // 1000:02}.{ms % 1000:03}000"
+
+    @staticmethod
+    def at_ms(moment: Any) -> int:
+        """A stored time as Unix milliseconds."""
+        return (datetime.fromisoformat(moment).replace(tzinfo=UTC) - EPOCH) // MS
+
+    @staticmethod
+    def day(day: date) -> str:
+        """E.g. "2026-11-20"."""
+        return day.isoformat()
+
+    @staticmethod
+    def date(day: Any) -> date:
+        """A stored date."""
+        return date.fromisoformat(day)
+
+    @staticmethod
+    def detail(text: Any) -> Any:
+        """A stored explanation."""
+        return json.loads(text)
+
+
+@lru_cache(maxsize=64)
+def _day_text(days_since_epoch: int) -> str:
+    return (EPOCH + timedelta(days=days_since_epoch)).date().isoformat()
+
+
+def moment_text(at_ms: int) -> str:
+    """A moment for people: IST, to the second."""
+    return f"{EPOCH.astimezone(IST) + at_ms * MS:%Y-%m-%d %H:%M:%S} IST"
+
+
+def clean(text: str) -> str:
+    """`text` as every database takes it; a broker's message may hold anything."""
+    return str(text).encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def detail_text(detail: Mapping[str, Any]) -> str:
+    """An explanation as JSON; what JSON has no word for is written as text, and never stops a recording."""
+    try:
+        text = json.dumps(dict(detail), allow_nan=False)
+    except (TypeError, ValueError):
+        return json.dumps(_plain(detail))
+    # PostgreSQL takes neither NUL nor half of a surrogate pair, however they are escaped.
+    return json.dumps(_plain(detail)) if "\\u0000" in text or "\\ud" in text else text
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case None | bool() | int():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            return clean(value)
+        case Mapping():
+            return {clean(str(key)): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case _:
+            return clean(str(value))
+
+
+def fingerprint(*parts: Any) -> str:
+    """Sixteen bytes of hash over the parts, as hex: equal content, equal fingerprint."""
+    return blake2b("\x1f".join(map(str, parts)).encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+class Shape(Generic[R]):
+    """One record type as the columns of a table; `without` are fields that live in another table."""
+
+    def __init__(self, record: type[R], *, without: Sequence[str] = ()) -> None:
+        self._record = record
+        hints = typing.get_type_hints(record)
+        self.fields = tuple(field.name for field in fields(record) if field.name not in without)  # type: ignore[arg-type]  # every record is a dataclass
+        self.columns = tuple(name.removesuffix("_ms") for name in self.fields)
+        self._hints = tuple(hints[name] for name in self.fields)
+
+    @property
+    def listed(self) -> str:
+        """The columns for a SELECT or an INSERT."""
+        return ", ".join(self.columns)
+
+    def encoder(self, wire: Wire) -> Callable[[R], Row]:
+        """A function from a record to the values of its row."""
+        steps = tuple(
+            (name, _encode(name, hint, wire)) for name, hint in zip(self.fields, self._hints, strict=True)
+        )
+        return lambda record: tuple([step(getattr(record, name)) for name, step in steps])
+
+    def decoder(self, wire: Wire) -> Callable[..., R]:
+        """A function from the values of a row (and the fields that live elsewhere) to a record."""
+        steps = tuple(
+            (name, _decode(name, hint, wire)) for name, hint in zip(self.fields, self._hints, strict=True)
+        )
+
+        def decode(row: Row, **others: Any) -> R:
+            values = {
+                name: None if value is None else step(value)
+                for (name, step), value in zip(steps, row, strict=True)
+            }
+            return self._record(**values, **others)
+
+        return decode
+
+
+def _without_none(hint: Any) -> Any:
+    """The type of `X | None`, or of `X`."""
+    if typing.get_origin(hint) not in (typing.Union, UnionType):
+        return hint
+    return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+
+
+def _encode(name: str, hint: Any, wire: Wire) -> Callable[[Any], Any]:
+    plain = _without_none(hint)
+    step = _encode_plain(name, plain, wire)
+    if plain is hint or step is _number:
+        return step
+    return lambda value: None if value is None else step(value)
+
+
+def _encode_plain(name: str, hint: Any, wire: Wire) -> Callable[[Any], Any]:
+    if hint is int:
+        return wire.moment if name.endswith("_ms") else index
+    if hint is float:
+        return _number
+    if hint is bool:
+        return bool
+    if hint is date:
+        return wire.day
+    if typing.get_origin(hint) is Mapping:
+        return detail_text
+    return clean
+
+
+def _decode(name: str, hint: Any, wire: Wire) -> Callable[[Any], Any]:
+    plain = _without_none(hint)
+    if typing.get_origin(plain) is Mapping:
+        return wire.detail
+    if plain is int and name.endswith("_ms"):
+        return wire.at_ms
+    if plain is date:
+        return wire.date
+    if isinstance(plain, type) and issubclass(plain, StrEnum | bool):
+        return plain
+    return lambda value: value

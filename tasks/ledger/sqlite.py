@@ -1,0 +1,163 @@
+"""SQLite by its own driver: WAL, synchronous=FULL, foreign keys on, one writer at a time.
+
+Writers of this process queue on a lock (no polling), those of other processes on SQLite's busy timeout; both waits
+are bounded. A commit is one sync of the write-ahead log.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tasks.ledger import LedgerRefused, LedgerUnavailable
+from tasks.ledger.database import insert_sql
+from tasks.ledger.rows import Row, SqliteWire
+
+T = TypeVar("T")
+
+
+def path_of(url: str) -> Path:
+    """The file of sqlite:///relative or sqlite:////absolute."""
+    path = url.removeprefix("sqlite:///").partition("?")[0]
+    if path in {"", ":memory:"}:
+        raise ValueError(
+            "expected a file in the ledger's URL (sqlite:///path), found none: several connections share the"
+            " ledger, so it cannot live in memory"
+        )
+    return Path(path)
+
+
+class SqliteTransaction:
+    """Statements on one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """What a query gives."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def run(self, sql: str, *values: Any) -> int:
+        """Execute; how many rows it touched."""
+        return self._connection.execute(sql, values).rowcount
+
+    def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Insert many rows, skipping those whose key is known."""
+        self._connection.executemany(insert_sql(table, columns, skip_known=True), rows)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Insert many rows."""
+        self._connection.executemany(insert_sql(table, columns, skip_known=False), rows)
+
+
+class SqliteDatabase:
+    """A ledger in one file."""
+
+    wire = SqliteWire()
+    share_lock = ""
+    row_lock = ""
+
+    def __init__(self, url: str, *, urgent_timeout_s: float, patient_timeout_s: float) -> None:
+        self._path = path_of(url)
+        self.place = str(self._path)
+        self._timeouts = {True: urgent_timeout_s, False: patient_timeout_s}
+        self._writing = threading.Lock()
+        self._writers: dict[bool, sqlite3.Connection] = {}
+        self._readers: list[sqlite3.Connection] = []
+        self._closed = False
+
+    def write(self, work: Callable[[SqliteTransaction], T], *, urgent: bool = False) -> T:
+        """Run `work` in one transaction and commit it."""
+        timeout_s = self._timeouts[urgent]
+        if not self._writing.acquire(timeout=timeout_s):
+            raise LedgerUnavailable(
+                f"the ledger {self.place} was busy with another write for {timeout_s:g} s; record it again"
+            )
+        try:
+            return self._commit(work, self._writer(urgent=urgent))
+        except sqlite3.Error as fault:
+            raise self._explained(fault, timeout_s) from fault
+        finally:
+            self._writing.release()
+
+    @staticmethod
+    def _commit(work: Callable[[SqliteTransaction], T], connection: sqlite3.Connection) -> T:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(SqliteTransaction(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        return result
+
+    def rows(self, sql: str, *values: Any) -> list[Row]:
+        """Read, seeing one consistent state."""
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._connect(self._timeouts[True])
+        try:
+            return connection.execute(sql, values).fetchall()
+        except sqlite3.Error as fault:
+            raise self._explained(fault, self._timeouts[True]) from fault
+        finally:
+            if self._closed:
+                connection.close()
+            else:
+                self._readers.append(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._closed = True
+        with self._writing:
+            while self._writers:
+                self._writers.popitem()[1].close()
+        while self._readers:
+            self._readers.pop().close()
+
+    def _writer(self, *, urgent: bool) -> sqlite3.Connection:
+        if urgent not in self._writers:
+            self._writers[urgent] = self._connect(self._timeouts[urgent])
+            if urgent:
+                self._writers[urgent].execute("PRAGMA wal_autocheckpoint = 0")
+        return self._writers[urgent]
+
+    def _connect(self, timeout_s: float) -> sqlite3.Connection:
+        if self._closed:
+            raise LedgerUnavailable(f"the ledger {self.place} was closed; open it again")
+        try:
+            # mode=rw: a wrong path is an error, never a new and empty ledger.
+            connection = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=rw",
+                uri=True,
+                timeout=timeout_s,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, and deletes are refused
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+        except sqlite3.Error as fault:
+            raise self._explained(fault, timeout_s) from fault
+        return connection
+
+    def _explained(self, fault: sqlite3.Error, timeout_s: float) -> LedgerUnavailable:
+        if isinstance(fault, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError):
+            return LedgerRefused(
+                f"the ledger {self.place} refused a row: {fault}; nothing was recorded, repeating it cannot help"
+            )
+        text = str(fault)
+        if "locked" in text or "busy" in text:
+            next_step = f"waited {timeout_s:g} s for another process; record it again"
+        elif "unable to open" in text:
+            next_step = "create it with migrate(url), or correct the ledger's URL in the settings"
+        elif "no such table" in text or "no such column" in text:
+            next_step = "bring its schema up to date with migrate(url)"
+        else:
+            next_step = "check the disk (space, permissions), then record it again"
+        return LedgerUnavailable(f"the ledger {self.place} cannot be used: {fault}; {next_step}")

@@ -4,12 +4,29 @@ Invariants:
 1. `Lots` and `Quantity` (units) are different types; only `quantity_of` turns one into the other.
 2. A security is named by segment and id together ("IDX_I:13"); ids alone repeat across segments.
 3. Prices are integer paise per unit, strikes integer index points.
+4. Orders follow the day's instrument master. The dated facts (lots, freeze quantities, expiry weekdays) check
+   it and feed the simulated market.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from functools import cache
 from typing import NewType
+
+from strategy.calendar import TradingDay
+from strategy.facts import (
+    OPERATOR,
+    FactsInvalid,
+    OutsideKnownData,
+    Row,
+    in_force,
+    overlay,
+    packaged,
+    parse,
+    read_rows,
+)
 
 Lots = NewType("Lots", int)
 Quantity = NewType("Quantity", int)
@@ -109,3 +126,163 @@ INDICES: dict[Underlying, Index] = {
         strike_step_points=100,
     ),
 }
+
+
+def quantity_of(lots: Lots, lot_size: int) -> Quantity:
+    """Units of so many lots."""
+    if lots < 0 or lot_size < 1:
+        raise ValueError(f"expected lots >= 0 and a lot size >= 1, found {lots} lots of {lot_size}")
+    return Quantity(lots * lot_size)
+
+
+def atm_strike_points(index: Index, spot_paise: int) -> int:
+    """The listed strike nearest to the index; exactly between two, the higher one."""
+    step_paise = index.strike_step_points * 100
+    return (spot_paise + step_paise // 2) // step_paise * index.strike_step_points
+
+
+def strike_for(index: Index, spot_paise: int, moneyness: int, option_type: OptionType) -> int:
+    """The strike `moneyness` steps out of the money (negative: in the money), counted from at-the-money.
+
+    Out of the money is up for a call and down for a put.
+    """
+    away = moneyness if option_type is OptionType.CE else -moneyness
+    return atm_strike_points(index, spot_paise) + away * index.strike_step_points
+
+
+def nearest_expiry(expiries: Iterable[date], today: TradingDay, at_ms: int) -> date | None:
+    """The first of the broker's expiries whose contracts still trade at or after that moment of `today`.
+
+    A contract that expires today counts until its own close, which may be before the market's. None: no expiry
+    is left.
+    """
+    return min(
+        (
+            expiry
+            for expiry in expiries
+            if expiry > today.day or (expiry == today.day and at_ms < today.close_ms_of(expiry))
+        ),
+        default=None,
+    )
+
+
+class Cycle(StrEnum):
+    """How often contracts expire; a monthly one falls on the month's last such weekday."""
+
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+
+class Weekday(StrEnum):
+    """By name, as circulars say it."""
+
+    MONDAY = "Monday"
+    TUESDAY = "Tuesday"
+    WEDNESDAY = "Wednesday"
+    THURSDAY = "Thursday"
+    FRIDAY = "Friday"
+
+    @property
+    def number(self) -> int:
+        """As `date.weekday()` counts: Monday is 0."""
+        return list(Weekday).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LotRow(Row):
+    """Units in a lot of contracts that expire on `expiring_since` or later."""
+
+    underlying: Underlying
+    expiring_since: date
+    lot_size: int
+
+    @property
+    def since(self) -> date:
+        """The first expiry."""
+        return self.expiring_since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeRow(Row):
+    """The largest quantity of one order, from a trading day on."""
+
+    underlying: Underlying
+    since: date
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiryRule(Row):
+    """On which weekday contracts of a cycle expire; a holiday moves an expiry to the trading day before.
+
+    `since` and `through` are expiries.
+    """
+
+    underlying: Underlying
+    cycle: Cycle
+    weekday: Weekday
+    since: date
+    through: date = date.max
+
+    def covers(self, expiry: date) -> bool:
+        """Whether a contract of this expiry follows the rule."""
+        return self.since <= expiry <= self.through
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractFacts:
+    """Dated facts about contracts."""
+
+    lots: tuple[LotRow, ...]
+    freezes: tuple[FreezeRow, ...]
+    expiries: tuple[ExpiryRule, ...]
+
+    def lot_size(self, underlying: Underlying, expiry: date) -> int:
+        """Units in a lot of the contracts of that expiry. Raises OutsideKnownData before the first row."""
+        row = in_force([row for row in self.lots if row.underlying is underlying], expiry)
+        if row is None:
+            raise OutsideKnownData(f"no lot size is known for {underlying} contracts that expire on {expiry}")
+        return row.lot_size
+
+    def freeze_quantity(self, underlying: Underlying, day: date) -> Quantity:
+        """The largest quantity of one order on that day. Raises OutsideKnownData before the first row."""
+        row = in_force([row for row in self.freezes if row.underlying is underlying], day)
+        if row is None:
+            raise OutsideKnownData(f"no freeze quantity is known for {underlying} on {day}")
+        return Quantity(row.quantity)
+
+    def expiry_rules(self, underlying: Underlying) -> tuple[ExpiryRule, ...]:
+        """All rules there were, in no particular order; `covers` says which holds for an expiry."""
+        return tuple(rule for rule in self.expiries if rule.underlying is underlying)
+
+
+@cache
+def contract_facts(operator_toml: str = "") -> ContractFacts:
+    """The packaged facts under an operator's own rows (the text of a TOML file in the same form)."""
+    base = _read_contracts(packaged("contracts.toml"), "contracts.toml")
+    over = _read_contracts(operator_toml, OPERATOR)
+    return ContractFacts(
+        lots=overlay(base.lots, over.lots, key=lambda row: (row.underlying, row.since)),
+        freezes=overlay(base.freezes, over.freezes, key=lambda row: (row.underlying, row.since)),
+        expiries=overlay(
+            base.expiries, over.expiries, key=lambda row: (row.underlying, row.cycle, row.since)
+        ),
+    )
+
+
+def _read_contracts(text: str, where: str) -> ContractFacts:
+    document = parse(text, where)
+    named = {"underlying": Underlying}
+    facts = ContractFacts(
+        lots=read_rows(document, "lot", LotRow, where, named),
+        freezes=read_rows(document, "freeze", FreezeRow, where, named),
+        expiries=read_rows(
+            document, "expiry", ExpiryRule, where, named | {"cycle": Cycle, "weekday": Weekday}
+        ),
+    )
+    for number, units in [(row.lot_size, row) for row in facts.lots] + [
+        (row.quantity, row) for row in facts.freezes
+    ]:
+        if number < 1:
+            raise FactsInvalid(f"{where}: units must be at least 1, found {units}")
+    return facts

@@ -1,8 +1,8 @@
 """Dated facts about the market: TOML files beside this module, and the little that is needed to read them.
 
-Everything here changes by circular, so every row carries its date, its source, and whether that source was seen
-(`confirmed`, true unless the row says otherwise). An operator lays rows of their own over the packaged ones, in
-the same form.
+Everything here changes by circular, so every row carries its date, its source, and whether that source was
+seen (`confirmed`, true unless the row says otherwise). An operator lays rows of their own over the packaged
+ones, in the same form.
 
 Invariants:
 1. A day outside what a file covers is refused (`OutsideKnownData`), never guessed.

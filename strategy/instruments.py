@@ -153,8 +153,8 @@ def strike_for(index: Index, spot_paise: int, moneyness: int, option_type: Optio
 def nearest_expiry(expiries: Iterable[date], today: TradingDay, at_ms: int) -> date | None:
     """The first of the broker's expiries whose contracts still trade at or after that moment of `today`.
 
-    A contract that expires today counts until its own close, which may be before the market's. None: no expiry
-    is left.
+    A contract that expires today counts until its own close, which may be before the market's.
+    None: no expiry is left.
     """
     return min(
         (

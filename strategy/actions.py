@@ -24,7 +24,7 @@ class ExitReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Why: the candle, the indicator values and the setting behind a decision, as plain values for the ledger."""
+    """Why: the candle, the indicator values and the setting behind a decision, as plain values."""
 
     facts: Mapping[str, float | int | str | bool | None] = field(default_factory=dict)
 
@@ -47,6 +47,22 @@ class Enter:
     contract: Contract
     quantity: Quantity
     reference_paise: int  # the ask, or the last price where no ask is known
+    why: Explanation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """A position that the ledger did not know is trade `trade` from now on: record it as a filled entry.
+
+    No order is sent. `value_paise` is what it was bought for.
+    """
+
+    at_ms: int
+    intent: int
+    trade: int
+    contract: Contract
+    quantity: Quantity
+    value_paise: int
     why: Explanation
 
 
@@ -180,6 +196,7 @@ class SessionOver:
 Action = (
     Watch
     | Enter
+    | Adopt
     | Exit
     | CancelEntry
     | PollQuote

@@ -1,7 +1,7 @@
 """The settings of a session: one model, which is also the form an operator fills in.
 
 Invariants:
-1. A `Params` that exists is free of contradictions; otherwise one error lists every fault found, not the first.
+1. A `Params` that exists is free of contradictions; otherwise one error lists every fault.
 2. It never changes while a session runs.
 3. The form speaks rupees and seconds; the code reads integer paise and milliseconds from the properties.
 """
@@ -72,7 +72,10 @@ class Params(BaseModel):
 
     # What to trade
     index: Underlying = _setting(
-        Underlying.NIFTY, "Index", "index", "Options of this index are bought: NIFTY, BANKNIFTY, FINNIFTY, SENSEX."
+        Underlying.NIFTY,
+        "Index",
+        "index",
+        "Options of this index are bought: NIFTY, BANKNIFTY, FINNIFTY, SENSEX.",
     )
     mode: Mode = _setting(
         Mode.REHEARSAL,
@@ -84,7 +87,7 @@ class Params(BaseModel):
         Product.MARGIN,
         "Product",
         "product",
-        "MARGIN is closed by the bot. INTRADAY is also closed by the broker, so squareoff_at must be 15:10 or earlier.",
+        "MARGIN is closed by the bot, INTRADAY also by the broker: squareoff_at must be 15:10 or earlier.",
     )
 
     # Signals
@@ -100,14 +103,21 @@ class Params(BaseModel):
     macd_confirmation: bool = _setting(
         True, "MACD confirmation", "on/off", "Enter only when the MACD line is on the signal's side."
     )
-    macd_fast: int = _setting(12, "MACD fast", "candles", "Fast average; shorter than the slow one.", ge=1, le=500)
+    macd_fast: int = _setting(
+        12, "MACD fast", "candles", "Fast average; shorter than the slow one.", ge=1, le=500
+    )
     macd_slow: int = _setting(26, "MACD slow", "candles", "Slow average.", ge=2, le=1000)
     macd_signal: int = _setting(9, "MACD signal", "candles", "Average of the MACD line.", ge=1, le=500)
     htf_filter: bool = _setting(
         True, "Higher timeframe", "on/off", "Enter only along the SuperTrend of the higher timeframe."
     )
     htf_seconds: int = _setting(
-        60, "Higher timeframe candle", "seconds", "A multiple of the candle and longer than it.", ge=10, le=7200
+        60,
+        "Higher timeframe candle",
+        "seconds",
+        "A multiple of the candle and longer than it.",
+        ge=10,
+        le=7200,
     )
     flip_only: bool = _setting(
         True, "Flip only", "on/off", "Enter only on the candle on which SuperTrend changes direction."
@@ -116,10 +126,20 @@ class Params(BaseModel):
     # Size
     lots: int = _setting(1, "Lots", "lots", "Lots per entry, before risk sizing.", ge=1, le=500)
     risk_per_trade: float = _setting(
-        0.0, "Risk per trade", "rupees", "Buy fewer lots so that the stop costs at most this; 0 = off.", ge=0, le=1e8
+        0.0,
+        "Risk per trade",
+        "rupees",
+        "Buy fewer lots so that the stop costs at most this; 0 = off.",
+        ge=0,
+        le=1e8,
     )
     moneyness: int = _setting(
-        0, "Moneyness", "strikes", "Strikes away from at-the-money; +1 is one out of the money.", ge=-10, le=10
+        0,
+        "Moneyness",
+        "strikes",
+        "Strikes away from at-the-money; +1 is one out of the money.",
+        ge=-10,
+        le=10,
     )
 
     # Limits of the day
@@ -140,19 +160,39 @@ class Params(BaseModel):
 
     # Exits
     stop_loss_points: float = _setting(
-        50.0, "Stop loss", "rupees of premium", "Initial stop below the entry price; 0 = off.", ge=0, le=10_000
+        50.0,
+        "Stop loss",
+        "rupees of premium",
+        "Initial stop below the entry price; 0 = off.",
+        ge=0,
+        le=10_000,
     )
     target_points: float = _setting(
         0.0, "Target", "rupees of premium", "Close at this profit per unit; 0 = off.", ge=0, le=10_000
     )
     trail_start_points: float = _setting(
-        0.0, "Trailing start", "rupees of premium", "Profit at which the stop begins to follow; 0 = off.", ge=0, le=10_000
+        0.0,
+        "Trailing start",
+        "rupees of premium",
+        "Profit at which the stop begins to follow; 0 = off.",
+        ge=0,
+        le=10_000,
     )
     trail_step_points: float = _setting(
-        0.0, "Trailing step", "rupees of premium", "The stop follows in steps of this; 0 = off.", ge=0, le=10_000
+        0.0,
+        "Trailing step",
+        "rupees of premium",
+        "The stop follows in steps of this; 0 = off.",
+        ge=0,
+        le=10_000,
     )
     min_hold_seconds: int = _setting(
-        15, "Minimum hold", "seconds", "A reversal exit waits this long after entry; risk exits never do.", ge=0, le=7200
+        15,
+        "Minimum hold",
+        "seconds",
+        "A reversal exit waits this long after entry; risk exits never do.",
+        ge=0,
+        le=7200,
     )
 
     # Pace
@@ -160,7 +200,12 @@ class Params(BaseModel):
         15, "Order cooldown", "seconds", "Entries wait this long after any order.", ge=0, le=7200
     )
     min_trade_gap_seconds: int = _setting(
-        0, "Gap between trades", "seconds", "Entries wait this long after the previous entry.", ge=0, le=21_600
+        0,
+        "Gap between trades",
+        "seconds",
+        "Entries wait this long after the previous entry.",
+        ge=0,
+        le=21_600,
     )
 
     # Hours
@@ -171,7 +216,10 @@ class Params(BaseModel):
         True, "Entries enabled", "on/off", "Off: indicators and exits run, nothing new is bought."
     )
     bypass_market_hours: bool = _setting(
-        False, "Ignore market hours", "on/off", "Lifts every hour and calendar gate, squareoff included. Not in live mode."
+        False,
+        "Ignore market hours",
+        "on/off",
+        "Lifts every hour and calendar gate, squareoff included. Not in live mode.",
     )
 
     # Orders
@@ -179,32 +227,62 @@ class Params(BaseModel):
         5, "Order timeout", "seconds", "An order that is not filled by then is re-priced.", ge=1, le=300
     )
     reprice_attempts: int = _setting(
-        3, "Re-pricings", "times", "After so many an entry is cancelled; an exit goes on until flat.", ge=0, le=20
+        3,
+        "Re-pricings",
+        "times",
+        "After so many an entry is cancelled; an exit goes on until flat.",
+        ge=0,
+        le=20,
     )
     price_buffer_percent: float = _setting(
         0.5, "Price buffer", "percent", "Limits are this far beyond the bid or ask.", ge=0, le=20
     )
     price_buffer_min_points: float = _setting(
-        0.5, "Smallest price buffer", "rupees of premium", "The buffer is never smaller than this.", ge=0, le=100
+        0.5,
+        "Smallest price buffer",
+        "rupees of premium",
+        "The buffer is never smaller than this.",
+        ge=0,
+        le=100,
     )
 
     # Feed
     stale_after_seconds: int = _setting(
-        10, "Staleness limit", "seconds", "Without an index tick for this long, no entries; one alert.", ge=2, le=300
+        10,
+        "Staleness limit",
+        "seconds",
+        "Without an index tick for this long, no entries; one alert.",
+        ge=2,
+        le=300,
     )
     candle_grace_seconds: float = _setting(
-        1.0, "Candle grace", "seconds", "A candle closes this long after its end if no tick closed it.", ge=0, le=4
+        1.0,
+        "Candle grace",
+        "seconds",
+        "A candle closes this long after its end if no tick closed it.",
+        ge=0,
+        le=4,
     )
 
     # Protections
     pause_after_losses: int = _setting(
-        0, "Pause after losses", "trades", "So many losing trades in a row pause entries; 0 = off.", ge=0, le=100
+        0,
+        "Pause after losses",
+        "trades",
+        "So many losing trades in a row pause entries; 0 = off.",
+        ge=0,
+        le=100,
     )
     pause_minutes: int = _setting(
         0, "Pause", "minutes", "How long entries pause after the last of them; 0 = off.", ge=0, le=360
     )
     stop_losses_per_day: int = _setting(
-        0, "Stop losses per day", "trades", "So many stop-loss exits end trading for the day; 0 = off.", ge=0, le=100
+        0,
+        "Stop losses per day",
+        "trades",
+        "So many stop-loss exits end trading for the day; 0 = off.",
+        ge=0,
+        le=100,
     )
     profit_lock_from: float = _setting(
         0.0,
@@ -215,10 +293,20 @@ class Params(BaseModel):
         le=1e8,
     )
     profit_lock_percent: float = _setting(
-        0.0, "Profit lock", "percent", "Fall from the day's best profit that ends trading; 0 = off.", ge=0, le=100
+        0.0,
+        "Profit lock",
+        "percent",
+        "Fall from the day's best profit that ends trading; 0 = off.",
+        ge=0,
+        le=100,
     )
     max_spread_percent: float = _setting(
-        0.0, "Widest spread", "percent", "No entry when ask - bid is more than this of their middle; 0 = off.", ge=0, le=100
+        0.0,
+        "Widest spread",
+        "percent",
+        "No entry when ask - bid is more than this of their middle; 0 = off.",
+        ge=0,
+        le=100,
     )
     on_unknown_position: UnknownPositionPolicy = _setting(
         UnknownPositionPolicy.HALT,
@@ -243,7 +331,7 @@ class Params(BaseModel):
                     if fault["type"] == "extra_forbidden"
                     else f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
                 )
-            # The rest is judged as well, with the faulty settings at their defaults and left out of the question.
+            # The rest is judged as well, with the faulty settings at their defaults and out of the question.
             params = build({name: value for name, value in given.items() if name not in faulty})
         faults = [*faulty.values()]
         faults += [
@@ -354,7 +442,9 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Params], bool], str], ..
     ),
     (
         ("htf_filter", "htf_seconds", "candle_seconds"),
-        lambda p: p.htf_filter and (p.htf_seconds <= p.candle_seconds or p.htf_seconds % p.candle_seconds != 0),
+        lambda p: (
+            p.htf_filter and (p.htf_seconds <= p.candle_seconds or p.htf_seconds % p.candle_seconds != 0)
+        ),
         "htf_seconds must be a multiple of candle_seconds and larger; or switch htf_filter off",
     ),
     (
@@ -385,7 +475,7 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Params], bool], str], ..
     (
         _HOURS,
         lambda p: any(getattr(p, name).tzinfo is not None for name in _HOURS),
-        "entry_start, entry_cutoff and squareoff_at are times in India: write them without an offset, like 09:25",
+        "entry_start, entry_cutoff and squareoff_at are times in India: write them like 09:25, without an offset",
     ),
     (
         ("entry_start", "entry_cutoff"),
@@ -399,9 +489,10 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Params], bool], str], ..
     ),
     (
         ("product", "squareoff_at"),
-        lambda p: p.product is Product.INTRADAY
-        and p.squareoff_at.replace(tzinfo=None) > INTRADAY_SQUAREOFF_LATEST,
-        "product INTRADAY needs squareoff_at at 15:10 or earlier: the broker closes such positions itself before 15:25",
+        lambda p: (
+            p.product is Product.INTRADAY and p.squareoff_at.replace(tzinfo=None) > INTRADAY_SQUAREOFF_LATEST
+        ),
+        "product INTRADAY needs squareoff_at at 15:10 or earlier: the broker closes it itself before 15:25",
     ),
     (
         ("mode", "daily_max_loss"),

@@ -61,7 +61,7 @@ def no_signals(params: Params) -> Signals:
 
 
 def apply_candle(signals: Signals, candle: Candle, *, closed_by_ms: int, params: Params) -> Signals:
-    """The signals after a closed base candle. `closed_by_ms`: the tick's time, or the clock's less the grace."""
+    """After a closed base candle. `closed_by_ms`: the tick's time, or the clock's less the grace."""
     signals = close_htf(signals, candle.start_ms, params)
     longer = merge(signals.htf_candle, candle, params.htf_seconds) if params.htf_filter else None
     signals = close_htf(replace(signals, htf_candle=longer), closed_by_ms, params)

@@ -1,0 +1,299 @@
+"""How well it went: numbers over the columns of closed trades and over days.
+
+Conventions, named because they differ in the field:
+* Everything is net of charges. A draw (net exactly 0) counts as a trade; it is neither won nor lost.
+* A day's return is its net P&L / the equity at the end of the day before, over every trading day of the
+  period, days without a trade included. 252 days make a year; the risk-free rate is 0. Sharpe, Sortino, volatility,
+  CAGR and drawdown follow quantstats, empyrical and NautilusTrader.
+* What is not defined is None: never 0, infinity or a made-up number.
+
+Money is integer paise; means of money are float paise. Ratios are fractions, not percent.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+
+DAYS_PER_YEAR = 252
+CALMAR_DAYS_MIN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeColumns:
+    """Closed trades in the order of their exits, one array per field, all equally long."""
+
+    net_paise: Ints
+    entry_at_ms: Ints
+    exit_at_ms: Ints
+    mae_paise: Ints | None = None  # worst open P&L while held, 0 or less
+    mfe_paise: Ints | None = None  # best open P&L while held, 0 or more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeMetrics:
+    """What the trades say, without regard to capital."""
+
+    trades: int
+    wins: int
+    draws: int
+    losses: int
+    net_paise: int
+    win_rate: float | None  # wins / all trades
+    expectancy_paise: float | None  # mean net P&L
+    expectancy_ratio: float | None  # (1 + payoff) x win rate - 1
+    profit_factor: float | None  # sum of wins / sum of losses
+    payoff: float | None  # mean win / mean loss
+    sqn: float | None  # sqrt(n) x mean / standard deviation
+    p_value: float | None  # two-sided t test of "the mean is 0"
+    best_paise: int | None
+    worst_paise: int | None
+    longest_winning_streak: int
+    longest_losing_streak: int
+    drawdown_paise: int  # deepest fall of the running total from its highest point, the start included
+    holding_mean_s: float | None
+    holding_median_s: float | None
+    mae_mean_paise: float | None
+    mfe_mean_paise: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawdown:
+    """The deepest fall of equity as a fraction of its highest point so far."""
+
+    ratio: float  # 0.1: a tenth below the peak
+    paise: int
+    peak: date | None  # None: the starting capital was the peak
+    trough: date
+    recovered: date | None  # None: not yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayMetrics:
+    """What the days say about the capital."""
+
+    days: int
+    winning_days: int
+    draw_days: int
+    losing_days: int
+    net_paise: int
+    best_day: tuple[date, int] | None  # with its net paise
+    worst_day: tuple[date, int] | None
+    total_return: float | None
+    cagr: float | None
+    volatility: float | None
+    sharpe: float | None
+    sortino: float | None
+    calmar: float | None  # None under 20 days
+    drawdown: Drawdown | None  # None: equity never fell below its highest point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The trades of one key of a breakdown."""
+
+    trades: int
+    wins: int
+    net_paise: int
+
+    @property
+    def win_rate(self) -> float:
+        """Wins / trades."""
+        return self.wins / self.trades
+
+    @property
+    def expectancy_paise(self) -> float:
+        """Mean net P&L."""
+        return self.net_paise / self.trades
+
+
+def trade_metrics(columns: TradeColumns) -> TradeMetrics:
+    """Count, rate and test the trades."""
+    net = columns.net_paise
+    _demand_equal_lengths(columns)
+    count = len(net)
+    won, lost = net[net > 0], net[net < 0]
+    won_paise, lost_paise = int(won.sum()), -int(lost.sum())
+    win_rate = len(won) / count if count else None
+    payoff = (won_paise / len(won)) / (lost_paise / len(lost)) if len(won) and len(lost) else None
+    # Without a win the payoff is undefined, yet its part in the expectancy is 0.
+    ratio = (1 + (payoff or 0.0)) * win_rate - 1 if win_rate is not None and len(lost) else None
+    t = _t_statistic(net)
+    holding_s = (columns.exit_at_ms - columns.entry_at_ms) / 1000
+    return TradeMetrics(
+        trades=count,
+        wins=len(won),
+        draws=count - len(won) - len(lost),
+        losses=len(lost),
+        net_paise=int(net.sum()),
+        win_rate=win_rate,
+        expectancy_paise=_mean(net),
+        expectancy_ratio=ratio,
+        profit_factor=won_paise / lost_paise if lost_paise else None,
+        payoff=payoff,
+        sqn=t,
+        p_value=None if t is None else two_sided_p_value(t, count - 1),
+        best_paise=int(net.max()) if count else None,
+        worst_paise=int(net.min()) if count else None,
+        longest_winning_streak=_longest_run(net > 0),
+        longest_losing_streak=_longest_run(net < 0),
+        drawdown_paise=_deepest_fall_paise(net),
+        holding_mean_s=_mean(holding_s),
+        holding_median_s=float(np.median(holding_s)) if count else None,
+        mae_mean_paise=None if columns.mae_paise is None else _mean(columns.mae_paise),
+        mfe_mean_paise=None if columns.mfe_paise is None else _mean(columns.mfe_paise),
+    )
+
+
+def day_metrics(days: Sequence[date], net_paise: Ints, capital_paise: int) -> DayMetrics:
+    """Returns, risk and drawdown of all trading days in order; `capital_paise` is the equity before them.
+
+    Once the equity is used up (0 or less) returns have no meaning: all ratios are None.
+    """
+    if len(days) != len(net_paise):
+        raise ValueError(f"expected one net P&L per day, found {len(days)} days and {len(net_paise)} values")
+    if capital_paise <= 0:
+        raise ValueError(f"expected a positive starting capital in paise, found {capital_paise}")
+    count = len(days)
+    equity = capital_paise + np.concatenate(([0], np.cumsum(net_paise)))
+    solvent = bool((equity > 0).all())
+    returns: Floats = net_paise / equity[:-1] if solvent else np.empty(0)
+    drawdown = _drawdown(days, equity) if solvent else None
+    growth = float(equity[-1] / capital_paise)
+    cagr = growth ** (DAYS_PER_YEAR / count) - 1 if solvent and count else None
+    best, worst = (int(net_paise.argmax()), int(net_paise.argmin())) if count else (0, 0)
+    return DayMetrics(
+        days=count,
+        winning_days=int((net_paise > 0).sum()),
+        draw_days=int((net_paise == 0).sum()),
+        losing_days=int((net_paise < 0).sum()),
+        net_paise=int(net_paise.sum()),
+        best_day=(days[best], int(net_paise[best])) if count else None,
+        worst_day=(days[worst], int(net_paise[worst])) if count else None,
+        total_return=growth - 1 if count else None,
+        cagr=cagr,
+        volatility=float(returns.std(ddof=1)) * math.sqrt(DAYS_PER_YEAR) if len(returns) > 1 else None,
+        sharpe=_sharpe(returns),
+        sortino=_sortino(returns),
+        calmar=cagr / drawdown.ratio if cagr is not None and drawdown and count >= CALMAR_DAYS_MIN else None,
+        drawdown=drawdown,
+    )
+
+
+def break_down(keys: Sequence[str], net_paise: Ints) -> dict[str, Part]:
+    """Trades by exit reason, index, weekday, hour or whatever `keys` say of each, sorted by key."""
+    if len(keys) != len(net_paise):
+        raise ValueError(f"expected one key per trade, found {len(keys)} keys and {len(net_paise)} trades")
+    names, positions = np.unique(np.asarray(keys, dtype=str), return_inverse=True)
+    # Integer accumulation: bincount's weights would pass through floats.
+    totals = np.zeros(len(names), dtype=np.int64)
+    np.add.at(totals, positions, net_paise)
+    counts = np.bincount(positions, minlength=len(names))
+    wins = np.bincount(positions[net_paise > 0], minlength=len(names))
+    return {
+        str(name): Part(trades=int(trades), wins=int(won), net_paise=int(total))
+        for name, trades, won, total in zip(names, counts, wins, totals, strict=True)
+    }
+
+
+def two_sided_p_value(t: float, degrees: int) -> float:
+    """The chance of a t at least that far from 0 under Student's distribution with `degrees` of freedom."""
+    if degrees < 1:
+        raise ValueError(f"expected at least 1 degree of freedom, found {degrees}")
+    return _incomplete_beta(degrees / 2, 0.5, degrees / (degrees + t * t))
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by Lentz's continued fraction."""
+    if x <= 0.0 or x >= 1.0:
+        return 0.0 if x <= 0.0 else 1.0
+    # The fraction converges fast only below the mean of the distribution; above, use the symmetry.
+    if x > (a + 1) / (a + b + 2):
+        return 1.0 - _incomplete_beta(b, a, 1.0 - x)
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    tiny, c, d = 1e-300, 1.0, 1.0 - (a + b) * x / (a + 1)
+    d = 1.0 / (d if abs(d) > tiny else tiny)
+    fraction = d
+    for m in range(1, 1_000):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1.0 + numerator * d
+            d = 1.0 / (d if abs(d) > tiny else tiny)
+            c = 1.0 + numerator / c
+            c = c if abs(c) > tiny else tiny
+            fraction *= c * d
+        if abs(c * d - 1.0) < 1e-15:
+            break
+    return front * fraction / a
+
+
+def _t_statistic(values: Ints) -> float | None:
+    if len(values) < 2 or values.min() == values.max():
+        return None
+    return float(math.sqrt(len(values)) * values.mean() / values.std(ddof=1))
+
+
+def _sharpe(returns: Floats) -> float | None:
+    # Equal returns have no spread, though rounding may leave a standard deviation of 1e-18.
+    if len(returns) < 2 or returns.min() == returns.max():
+        return None
+    return float(returns.mean() / returns.std(ddof=1)) * math.sqrt(DAYS_PER_YEAR)
+
+
+def _sortino(returns: Floats) -> float | None:
+    losing = np.minimum(returns, 0.0)
+    downside = math.sqrt(float((losing * losing).mean())) if len(returns) > 1 else 0.0
+    return float(returns.mean()) / downside * math.sqrt(DAYS_PER_YEAR) if downside else None
+
+
+def _drawdown(days: Sequence[date], equity: Ints) -> Drawdown | None:
+    """`equity` has one value more than there are days: the start."""
+    peaks = np.maximum.accumulate(equity)
+    below = (peaks - equity) / peaks
+    trough = int(below.argmax())
+    if not below[trough]:
+        return None
+    peak = int((equity[:trough] == peaks[trough]).argmax())
+    later = equity[trough:] >= peaks[trough]
+    return Drawdown(
+        ratio=float(below[trough]),
+        paise=int(peaks[trough] - equity[trough]),
+        peak=days[peak - 1] if peak else None,
+        trough=days[trough - 1],
+        recovered=days[trough + int(later.argmax()) - 1] if later.any() else None,
+    )
+
+
+def _deepest_fall_paise(net_paise: Ints) -> int:
+    total = np.concatenate(([0], np.cumsum(net_paise)))
+    return int((np.maximum.accumulate(total) - total).max())
+
+
+def _longest_run(flags: NDArray[np.bool_]) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+def _mean(values: NDArray[np.int64] | NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _demand_equal_lengths(columns: TradeColumns) -> None:
+    lengths = {
+        name: len(column)
+        for name in ("net_paise", "entry_at_ms", "exit_at_ms", "mae_paise", "mfe_paise")
+        if (column := getattr(columns, name)) is not None
+    }
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"expected equally long columns of trades, found {lengths}")

@@ -7,7 +7,9 @@ Invariants:
 4. Safe from several threads. Urgent writes have a connection of their own and never pay for a checkpoint.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+# ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
+
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from tasks.ledger.rows import Row, Wire
@@ -32,11 +34,11 @@ class Transaction(Protocol):
         """Execute; how many rows it touched."""
         ...
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert many rows at once, skipping those whose key is known."""
         ...
 
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert many rows at once, none of which is known."""
         ...
 
@@ -81,8 +83,8 @@ def open_database(
         return PostgresDatabase(url, urgent_timeout_s=urgent_timeout_s, patient_timeout_s=patient_timeout_s)
     scheme = url.partition(":")[0]
     raise ValueError(
-        "expected a ledger URL sqlite:///path or postgresql+psycopg://user@host/name, found one that begins with"
-        f" {scheme!r}; correct the ledger's URL in the settings"
+        "expected a ledger URL sqlite:///path or postgresql+psycopg://user@host/name, found one that begins"
+        f" with {scheme!r}; correct the ledger's URL in the settings"
     )
 
 
@@ -90,4 +92,4 @@ def insert_sql(table: str, columns: Sequence[str], *, skip_known: bool) -> str:
     """An INSERT of one row with `?` for each column."""
     known = " ON CONFLICT DO NOTHING" if skip_known else ""
     marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}){known}"  # noqa: S608  names are ours
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}){known}"

@@ -1,9 +1,10 @@
 """PostgreSQL by psycopg 3: two pools (urgent and patient), COPY for batches, bounded waits."""
 
+# ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
+
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import chain, islice
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,12 +13,12 @@ from psycopg_pool import ConnectionPool, PoolClosed
 
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.database import insert_sql
-from tasks.ledger.rows import Row, Wire
+from tasks.ledger.rows import PLAIN_WIRE, Row
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Row]
 
-# Below this many rows a prepared INSERT per row is faster than COPY through a staging table.
+# Below this many rows a prepared INSERT per row is faster than a COPY.
 COPY_FROM_ROWS = 64
 # The pool reports each failed reconnection itself; the caller has heard it from LedgerUnavailable.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -42,30 +43,36 @@ class PostgresTransaction:
         """Execute; how many rows it touched."""
         return self._connection.execute(_in_psycopg(sql), values).rowcount
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Insert many rows, skipping those whose key is known (COPY cannot skip: hence the staging table)."""
-        first, rest = _split(rows)
-        if len(first) < COPY_FROM_ROWS:
-            self._many(insert_sql(table, columns, skip_known=True), first)
+    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert many rows, skipping those whose key is known."""
+        if len(rows) < COPY_FROM_ROWS:
+            self._many(insert_sql(table, columns, skip_known=True), rows)
             return
+        try:
+            with self._connection.transaction():
+                self._copy(table, columns, rows)
+        except psycopg.errors.UniqueViolation:
+            self._copy_unknown(table, columns, rows)
+
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert many rows."""
+        if len(rows) < COPY_FROM_ROWS:
+            self._many(insert_sql(table, columns, skip_known=False), rows)
+        else:
+            self._copy(table, columns, rows)
+
+    def _copy_unknown(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """COPY cannot skip rows, so they arrive in a table beside."""
         listed = ", ".join(columns)
-        staging = f"{table}_arriving"
+        arrived = f"{table}_arrived"
         self._connection.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {staging} ON COMMIT DELETE ROWS"  # noqa: S608  names are ours
+            f"CREATE TEMP TABLE {arrived} ON COMMIT DROP"
             f" AS SELECT {listed} FROM {table} WITH NO DATA".encode()
         )
-        self._copy(staging, columns, chain(first, rest))
+        self._copy(arrived, columns, rows)
         self._connection.execute(
-            f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {staging} ON CONFLICT DO NOTHING".encode()  # noqa: S608  names are ours
+            f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {arrived} ON CONFLICT DO NOTHING".encode()
         )
-
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
-        """Insert many rows."""
-        first, rest = _split(rows)
-        if len(first) < COPY_FROM_ROWS:
-            self._many(insert_sql(table, columns, skip_known=False), first)
-        else:
-            self._copy(table, columns, chain(first, rest))
 
     def _many(self, sql: str, rows: Sequence[Row]) -> None:
         if rows:
@@ -74,20 +81,11 @@ class PostgresTransaction:
     def _copy(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         listed = ", ".join(columns)
         cursor = self._connection.cursor()
-        types = [column.type_code for column in _described(cursor, f"SELECT {listed} FROM {table} LIMIT 0")]  # noqa: S608  names are ours
+        described = cursor.execute(f"SELECT {listed} FROM {table} LIMIT 0".encode()).description or ()
         with cursor.copy(f"COPY {table} ({listed}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
-            copy.set_types(types)
+            copy.set_types([column.type_code for column in described])
             for row in rows:
                 copy.write_row(row)
-
-
-def _described(cursor: psycopg.Cursor[Row], sql: str) -> Sequence[psycopg.Column]:
-    return cursor.execute(sql.encode()).description or ()
-
-
-def _split(rows: Iterable[Row]) -> tuple[list[Row], Iterable[Row]]:
-    rest = iter(rows)
-    return list(islice(rest, COPY_FROM_ROWS)), rest
 
 
 class _ConnectionDied(Exception):  # noqa: N818  what happened, seen only in this file
@@ -99,7 +97,7 @@ class _ConnectionDied(Exception):  # noqa: N818  what happened, seen only in thi
 class PostgresDatabase:
     """A ledger on a server."""
 
-    wire = Wire()
+    wire = PLAIN_WIRE
     share_lock = " FOR SHARE"
     row_lock = " FOR NO KEY UPDATE"
 
@@ -149,7 +147,7 @@ class PostgresDatabase:
         text = " ".join(str(fault).split())
         if isinstance(fault, psycopg.IntegrityError | psycopg.DataError | psycopg.errors.RaiseException):
             return LedgerRefused(
-                f"the ledger {self.place} refused a row: {text}; nothing was recorded, repeating it cannot help"
+                f"the ledger {self.place} refused a row: {text}; it is not recorded, and cannot be as it is"
             )
         if isinstance(fault, PoolClosed):
             next_step = "open it again"

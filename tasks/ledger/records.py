@@ -23,6 +23,10 @@ class SessionKey:
         """E.g. "2026-11-20/NIFTY/rehearsal/1000000009"."""
         return f"{self.day.isoformat()}/{self.underlying}/{self.mode}/{self.account}"
 
+    def order_prefix(self, salt: str) -> str:
+        """How the ids of all orders of the session begin, e.g. "261120N-k3f"."""
+        return f"{self.day:%y%m%d}{self.underlying[0]}-{salt}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStart:

@@ -1,19 +1,19 @@
 """SQLite by its own driver: WAL, synchronous=FULL, foreign keys on, one writer at a time.
 
-Writers of this process queue on a lock (no polling), those of other processes on SQLite's busy timeout; both waits
-are bounded. A commit is one sync of the write-ahead log.
+Writers of this process queue on a lock (no polling), those of other processes on SQLite's busy timeout; both
+waits are bounded. A commit is one sync of the write-ahead log.
 """
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.database import insert_sql
-from tasks.ledger.rows import Row, SqliteWire
+from tasks.ledger.rows import SQLITE_WIRE, Row
 
 T = TypeVar("T")
 
@@ -43,11 +43,11 @@ class SqliteTransaction:
         """Execute; how many rows it touched."""
         return self._connection.execute(sql, values).rowcount
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert many rows, skipping those whose key is known."""
         self._connection.executemany(insert_sql(table, columns, skip_known=True), rows)
 
-    def insert(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert many rows."""
         self._connection.executemany(insert_sql(table, columns, skip_known=False), rows)
 
@@ -55,7 +55,7 @@ class SqliteTransaction:
 class SqliteDatabase:
     """A ledger in one file."""
 
-    wire = SqliteWire()
+    wire = SQLITE_WIRE
     share_lock = ""
     row_lock = ""
 
@@ -149,7 +149,7 @@ class SqliteDatabase:
     def _explained(self, fault: sqlite3.Error, timeout_s: float) -> LedgerUnavailable:
         if isinstance(fault, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError):
             return LedgerRefused(
-                f"the ledger {self.place} refused a row: {fault}; nothing was recorded, repeating it cannot help"
+                f"the ledger {self.place} refused a row: {fault}; it is not recorded, and cannot be as it is"
             )
         text = str(fault)
         if "locked" in text or "busy" in text:

@@ -1,7 +1,7 @@
 """Triggers of schema 0001: what happened cannot be changed, only added to.
 
-History tables refuse UPDATE and DELETE (and TRUNCATE on PostgreSQL). The lease may change, but its fence never
-falls and its row never goes: a fencing number is never used twice.
+History tables refuse UPDATE and DELETE (and TRUNCATE on PostgreSQL). The lease may change, but its fence
+never falls and its row never goes: a fencing number is never used twice.
 """
 
 HISTORY_TABLES = (

@@ -81,7 +81,8 @@ def upgrade() -> None:
             name=op.f("ck_candle_high_whole_paise"),
         ),
         sa.CheckConstraint(
-            "low_paise <= open_paise AND low_paise <= close_paise AND high_paise >= open_paise AND high_paise >= close_paise",
+            "low_paise <= open_paise AND low_paise <= close_paise"
+            " AND high_paise >= open_paise AND high_paise >= close_paise",
             name=op.f("ck_candle_prices_between_low_and_high"),
         ),
         sa.CheckConstraint(

@@ -1,0 +1,70 @@
+"""Trading days and the starts of their process."""
+
+# ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
+
+from datetime import date
+
+from strategy.instruments import Underlying
+from tasks.ledger.database import Database, Transaction, insert_sql
+from tasks.ledger.recording import read, record_once
+from tasks.ledger.records import SessionKey, SessionStart
+from tasks.ledger.rows import Shape, clean
+
+START = Shape(SessionStart)
+_SESSION_COLUMNS = ("session_id", "account", "underlying", "mode", "day", "salt")
+
+
+def open_session(database: Database, key: SessionKey, salt: str) -> str:
+    """Record the session, once; the salt of its first opening holds."""
+    day = database.wire.day(key.day)
+    row = (key.session_id, key.account, str(key.underlying), key.mode, day, clean(salt))
+
+    def work(transaction: Transaction) -> str:
+        transaction.run(insert_sql("session", _SESSION_COLUMNS, skip_known=True), *row)
+        found = transaction.rows("SELECT salt FROM session WHERE session_id = ?", key.session_id)
+        return str(found[0][0])
+
+    return database.write(work)
+
+
+def record_start(database: Database, start: SessionStart) -> None:
+    """One start of the trading process; each holds a fence of its own."""
+    record_once(database, "session_start", START, start, ["session_id", "fence"])
+
+
+def starts(database: Database, session_id: str) -> tuple[SessionStart, ...]:
+    """The starts of a session, first to last."""
+    return read(database, START, "session_start WHERE session_id = ? ORDER BY fence", session_id)
+
+
+def session_ids(
+    database: Database, *, day: date | None, underlying: Underlying | None, mode: str | None
+) -> tuple[str, ...]:
+    """Ids of the sessions that match, by day."""
+    wanted = {
+        "day": None if day is None else database.wire.day(day),
+        "underlying": None if underlying is None else str(underlying),
+        "mode": mode,
+    }
+    filters = {column: value for column, value in wanted.items() if value is not None}
+    where = "".join(f" AND {column} = ?" for column in filters)
+    rows = database.rows(
+        f"SELECT session_id FROM session WHERE 1 = 1{where} ORDER BY day, session_id",
+        *filters.values(),
+    )
+    return tuple(row[0] for row in rows)
+
+
+def key_of(database: Database, session_id: str) -> SessionKey:
+    """The key of a recorded session; LookupError for any other."""
+    rows = database.rows(
+        "SELECT account, underlying, mode, day FROM session WHERE session_id = ?", session_id
+    )
+    if not rows:
+        raise LookupError(
+            f"expected a session of this ledger, found {session_id!r}; session_ids() lists what there is"
+        )
+    account, underlying, mode, day = rows[0]
+    return SessionKey(
+        account=account, underlying=Underlying(underlying), mode=mode, day=database.wire.date(day)
+    )

@@ -1,13 +1,13 @@
 """The desk: intents of the session as orders at the broker, from "buy" and "sell" to fills and the end.
 
 `step` is the only way in. The session says `Enter`, `Exit` and `CancelEntry` and hears `Fill` and
-`IntentClosed`; all that lies between (slices, doubts, re-pricing, replacing) is here and in the order
-modules.
+`IntentClosed`; all that lies between (slices, doubts, re-pricing) is here and in the order modules.
 
 Invariants:
 1. What the orders of an intent have filled plus what they may still fill never exceeds the intent's quantity,
    orders in doubt included. So an exit never sells more than it was told to.
-2. A `Commit` comes before the first request of the orders that it names.
+2. The orders of an intent are fixed when it is committed; the `Commit` comes before any request about them.
+   What an ended intent left undone is the session's to decide anew, under a new intent.
 3. `IntentClosed` comes exactly once per intent, when none of its orders can fill any more, after its last
    `Fill`. The one exception is a broker that contradicts itself (an order it refused or did not have comes
    alive): its fill is told all the same, with a critical alert, because the position is what was filled,
@@ -22,9 +22,8 @@ from strategy.actions import Alert, CancelEntry, Enter, Exit, Severity
 from strategy.events import Fill, IntentClosed, Outcome, Tick, Timer
 from strategy.instruments import Contract
 from strategy.order_news import learn
-from strategy.order_work import act, due_ms, needs_replacement, replacement
+from strategy.order_work import act, due_ms
 from strategy.orders import (
-    ORDERS_MAX,
     Ending,
     FillStep,
     Order,
@@ -154,13 +153,12 @@ def _orders(desk: Desk, action: Enter | Exit, purpose: Purpose, policy: OrderPol
     parts = slices(action.quantity, contract.freeze_quantity, contract.lot_size)
     return tuple(
         Order(
-            client_order_id=client_order_id(desk.prefix, action.intent, number, 0),
+            client_order_id=client_order_id(desk.prefix, action.intent, number),
             intent=action.intent,
             purpose=purpose,
             contract=contract,
             quantity=quantity,
             number=number,
-            attempt=0,
             limit_paise=limit_paise,
             write_due_ms=desk.now_ms,
         )
@@ -211,11 +209,8 @@ def _settle(
     quote = desk.quotes.get(intent.contract.security)
     best_paise = best_opposite_paise(intent.purpose.side, quote, intent.reference_paise)
     said = _with_fills(intent, learnt)
-    substitutes = _substitutes(desk, intent, orders, policy, best_paise)
-    if substitutes:
-        said.append(Commit(intent=intent.intent, orders=substitutes))
     acted: list[Order] = []
-    for order in (*orders, *substitutes):
+    for order in orders:
         changed, outputs = act(order, policy, desk.now_ms, best_paise)
         acted.append(changed)
         said += _with_fills(intent, outputs)
@@ -224,36 +219,6 @@ def _settle(
         settled = replace(settled, closed=True)
         said.append(_closed(settled, desk.now_ms))
     return replace(desk, intents={**desk.intents, intent.intent: settled}), tuple(said)
-
-
-def _substitutes(
-    desk: Desk, intent: Intent, orders: tuple[Order, ...], policy: OrderPolicy, best_paise: int
-) -> tuple[Order, ...]:
-    """New orders for those that ended just now and whose open part is still to be sold."""
-    if intent.closed:
-        return ()
-    room = intent.quantity - sum(
-        order.filled_quantity if order.is_closed else order.quantity for order in orders
-    )
-    made: list[Order] = []
-    for before, order in zip(intent.orders, orders, strict=True):
-        number = len(orders) + len(made)
-        quantity = min(order.remaining_quantity, room)
-        if before.is_closed or not needs_replacement(order) or quantity <= 0 or number >= ORDERS_MAX:
-            continue
-        made.append(
-            replacement(
-                order,
-                number=number,
-                quantity=quantity,
-                prefix=desk.prefix,
-                policy=policy,
-                now_ms=desk.now_ms,
-                best_paise=best_paise,
-            )
-        )
-        room -= quantity
-    return tuple(made)
 
 
 def _with_fills(intent: Intent, outputs: Outputs) -> list[DeskOutput]:

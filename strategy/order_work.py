@@ -1,10 +1,10 @@
-"""What is due for an order: send it, re-price it, cancel it, look it up, put another in its place.
+"""What is due for an order: send it, re-price it, cancel it, look it up.
 
 Invariants (beside those of `strategy.orders`):
 1. At most one write and one look-up of an order are unanswered at any time.
 2. A re-priced limit never moves away from being filled.
-3. An order is modified fewer times than the broker allows.
-4. Only what can no longer fill is replaced, and by no more than it left open.
+3. An order is modified fewer times than the broker allows; an exit that needs more is cancelled, so that its
+   intent ends short and the session sells the rest under a new one.
 """
 
 from dataclasses import replace
@@ -13,7 +13,6 @@ from strategy.order_news import in_doubt
 from strategy.orders import (
     Ask,
     Cause,
-    Ending,
     FactKind,
     Order,
     OrderPolicy,
@@ -21,7 +20,6 @@ from strategy.orders import (
     Outputs,
     Purpose,
     Stage,
-    client_order_id,
 )
 from strategy.pricing import limit_price_paise
 
@@ -53,39 +51,6 @@ def due_ms(order: Order) -> int | None:
     if order.is_findable and order.looking_since_ms is None:
         dues.append(order.look_due_ms)
     return min(dues, default=None)
-
-
-def needs_replacement(order: Order) -> bool:
-    """True for an exit's order that ended short by our own doing, or that never came to exist."""
-    ours = order.ending is Ending.ABSENT or (order.ending is Ending.CANCELLED and order.unwanted)
-    return order.is_closed and order.purpose is Purpose.EXIT and ours and order.remaining_quantity > 0
-
-
-def replacement(
-    order: Order,
-    *,
-    number: int,
-    quantity: int,
-    prefix: str,
-    policy: OrderPolicy,
-    now_ms: int,
-    best_paise: int,
-) -> Order:
-    """A new order for (a part of) what an ended one left open: new id, fresh price; still to be recorded."""
-    assert order.is_closed, f"only what can no longer fill is replaced, found {order.stage}"
-    assert 0 < quantity <= order.remaining_quantity, f"{order.remaining_quantity} are open, found {quantity}"
-    return Order(
-        client_order_id=client_order_id(prefix, order.intent, number, order.attempt + 1),
-        intent=order.intent,
-        purpose=order.purpose,
-        contract=order.contract,
-        quantity=quantity,
-        number=number,
-        attempt=order.attempt + 1,
-        limit_paise=_limit(order, policy, best_paise),
-        reprices=order.reprices,
-        write_due_ms=now_ms,
-    )
 
 
 def _may_write(order: Order) -> bool:

@@ -26,6 +26,7 @@ from typing import Self
 from strategy.actions import Alert, Severity
 from strategy.events import Side
 from strategy.instruments import Contract
+from strategy.params import Params
 from strategy.pricing import Buffer
 
 LOOK_DELAYS_MS = (
@@ -245,7 +246,7 @@ class OrderPolicy:
 
     timeout_ms: int = 5_000  # not filled by then: re-price
     reprices_max: int = 3  # an entry is then cancelled; an exit goes on with a growing buffer
-    modifications_max: int = 20  # of one order at the broker; then a new order takes its place
+    modifications_max: int = 20  # of one order at the broker; then it is cancelled and the session sells anew
     poll_ms: int = 2_000  # a live order is read this often, so that missed pushes do not matter
     buffer: Buffer = field(default_factory=Buffer)
 
@@ -258,6 +259,17 @@ class OrderPolicy:
             )
 
 
+def order_policy(params: Params) -> OrderPolicy:
+    """The settings' own words for it."""
+    return OrderPolicy(
+        timeout_ms=params.order_timeout_seconds * 1000,
+        reprices_max=params.reprice_attempts,
+        buffer=Buffer(
+            basis_points=round(params.price_buffer_percent * 100), min_paise=params.price_buffer_min_paise
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """One order under one id of ours. `writing` and `looking_since_ms` are the requests still unanswered."""
@@ -268,7 +280,6 @@ class Order:
     contract: Contract
     quantity: int
     number: int  # within its intent, from 0
-    attempt: int  # how many orders it stands in for
     limit_paise: int
     stage: Stage = Stage.RECORDED
     ending: Ending | None = None
@@ -285,8 +296,8 @@ class Order:
     looks: int = 0  # since something last changed; spaces the look-ups
     absent_reads: int = 0
     doubt_since_ms: int = 0
-    reprices: int = 0  # decided, also of the orders it stands in for
-    modifications: int = 0  # that may have reached the broker, of this order
+    reprices: int = 0  # decided
+    modifications: int = 0  # that may have reached the broker
     setbacks: int = 0  # writes in a row that came to nothing
     unwanted: bool = False
     alerted: frozenset[str] = frozenset()
@@ -359,8 +370,8 @@ Output = Request | OrderFact | FillStep | Alert
 Outputs = tuple[Output, ...]
 
 
-def client_order_id(prefix: str, intent: int, number: int, attempt: int) -> str:
-    """Our id of an order, e.g. "261120N-k3f-12-01": prefix of the session, intent, order number, attempt.
+def client_order_id(prefix: str, intent: int, number: int) -> str:
+    """Our id of an order, e.g. "261120N-k3f-12-0": prefix of the session, intent, number of the order.
 
     Raises:
         ValueError: a part does not fit; the id is at most 20 of [A-Za-z0-9_-].
@@ -368,11 +379,11 @@ def client_order_id(prefix: str, intent: int, number: int, attempt: int) -> str:
     alphabet_fits = prefix.isascii() and all(sign.isalnum() or sign in "-_" for sign in prefix)
     if not (0 < len(prefix) <= PREFIX_LENGTH_MAX and alphabet_fits):
         raise ValueError(f"a prefix is 1 to {PREFIX_LENGTH_MAX} of [A-Za-z0-9_-], found {prefix!r}")
-    if not (0 <= number < ORDERS_MAX and 0 <= attempt < ORDERS_MAX):
+    if not 0 <= number < ORDERS_MAX:
         raise ValueError(
-            f"an intent has at most {ORDERS_MAX} orders, found number {number}, attempt {attempt}"
+            f"an intent has at most {ORDERS_MAX} orders, found number {number}; trade fewer lots"
         )
-    written = f"{prefix}-{intent}-{NUMERALS[number]}{NUMERALS[attempt]}"
+    written = f"{prefix}-{intent}-{NUMERALS[number]}"
     if intent < 0 or len(written) > ID_LENGTH_MAX:
         raise ValueError(
             f"an order id has at most {ID_LENGTH_MAX} signs, found {written!r} for intent {intent}"

@@ -3,8 +3,8 @@
 Conventions, named because they differ in the field:
 * Everything is net of charges. A draw (net exactly 0) counts as a trade; it is neither won nor lost.
 * A day's return is its net P&L / the equity at the end of the day before, over every trading day of the
-  period, days without a trade included. 252 days make a year; the risk-free rate is 0. Sharpe, Sortino, volatility,
-  CAGR and drawdown follow quantstats, empyrical and NautilusTrader.
+  period, days without a trade included. 252 days make a year; the risk-free rate is 0. Sharpe, Sortino,
+  volatility, CAGR and drawdown follow quantstats, empyrical and NautilusTrader.
 * What is not defined is None: never 0, infinity or a made-up number.
 
 Money is integer paise; means of money are float paise. Ratios are fractions, not percent.

@@ -4,7 +4,7 @@ Invariants:
 1. A `write` is one transaction: all of `work` is committed, or nothing is and LedgerUnavailable says why.
 2. No wait is unbounded: `urgent` writes give up after `urgent_timeout_s`, others after `patient_timeout_s`.
 3. `work` may run twice (a broken connection is replaced once), so it must be repeatable; every recording is.
-4. Safe from several threads. Urgent writes have a connection of their own and never pay for a checkpoint.
+4. Safe from several threads. Urgent writes have connections of their own.
 """
 
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter

@@ -2,7 +2,7 @@
 
 Invariants:
 1. A field `<name>_ms` is the column `<name>`, an aware UTC time; every other field has its own name.
-2. Whatever a record holds can be stored: text loses what no database takes (NUL, half a character), explanations
+2. Whatever a record holds can be stored: text loses what no database takes (NUL, half characters), explanations
    what JSON has no word for. Only a whole number that is none (a float of paise, say) is refused.
 3. `decode(encode(record)) == record` for every record whose explanation is plain JSON.
 """
@@ -27,7 +27,6 @@ Rows = Callable[..., list[Row]]  # rows(sql, *values), of a database or inside o
 IST = timezone(timedelta(hours=5, minutes=30))  # India keeps no summer time
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MS = timedelta(milliseconds=1)
-DAY_MS = 86_400_000
 
 
 class Wire:
@@ -65,9 +64,8 @@ class SqliteWire(Wire):
     @staticmethod
     def moment(at_ms: int) -> str:
         """E.g. "2026-11-20 03:45:00.123000", the form that SQLAlchemy reads as well."""
-        day, ms = divmod(index(at_ms), DAY_MS)
-        minutes, ms = divmod(ms, 60_000)
-        return f"{_day_text(day)} {minutes // 60:02}:{minutes % 60:02}:{ms // 1000:02}.{ms % 1000:03}000"
+        minute, ms = divmod(index(at_ms), 60_000)
+        return f"{_minute_text(minute)}:{ms // 1000:02}.{ms % 1000:03}000"
 
     @staticmethod
     def at_ms(moment: Any) -> int:
@@ -94,9 +92,9 @@ PLAIN_WIRE = Wire()
 SQLITE_WIRE = SqliteWire()
 
 
-@lru_cache(maxsize=64)
-def _day_text(days_since_epoch: int) -> str:
-    return (EPOCH + timedelta(days=days_since_epoch)).date().isoformat()
+@lru_cache(maxsize=1024)
+def _minute_text(minute: int) -> str:
+    return f"{EPOCH + timedelta(minutes=minute):%Y-%m-%d %H:%M}"
 
 
 def moment_text(at_ms: int) -> str:

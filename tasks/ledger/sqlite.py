@@ -17,6 +17,11 @@ from tasks.ledger.rows import SQLITE_WIRE, Row
 
 T = TypeVar("T")
 
+# A commit that finds the log this long moves it into the database, which takes a while. Patient writes do so at
+# SQLite's own limit of 1,000 pages, so urgent ones find the log short, and its file long: writing over a part of it
+# costs less than making it grow.
+URGENT_CHECKPOINT_PAGES = 8_000
+
 
 def path_of(url: str) -> Path:
     """The file of sqlite:///relative or sqlite:////absolute."""
@@ -123,7 +128,7 @@ class SqliteDatabase:
         if urgent not in self._writers:
             self._writers[urgent] = self._connect(self._timeouts[urgent])
             if urgent:
-                self._writers[urgent].execute("PRAGMA wal_autocheckpoint = 0")
+                self._writers[urgent].execute(f"PRAGMA wal_autocheckpoint = {URGENT_CHECKPOINT_PAGES}")
         return self._writers[urgent]
 
     def _connect(self, timeout_s: float) -> sqlite3.Connection:

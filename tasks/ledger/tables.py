@@ -29,6 +29,8 @@ from sqlmodel import Field, SQLModel
 
 PAISE = BigInteger
 DETAIL = JSON().with_variant(JSONB, "postgresql")
+# A table with a natural key is one tree on SQLite, by that key: fewer pages to sync in a commit.
+ONE_TREE = {"sqlite_with_rowid": False}
 # SQLite numbers rows by itself only for a column declared exactly INTEGER PRIMARY KEY.
 ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")
 
@@ -69,6 +71,7 @@ class SessionRow(LedgerTable, table=True):
         UniqueConstraint("account", "underlying", "mode", "day"),
         CheckConstraint("mode IN ('rehearsal', 'paper', 'live')", name="mode_known"),
         Index(None, "day"),
+        ONE_TREE,
     )
 
     session_id: str = Field(primary_key=True)
@@ -83,7 +86,7 @@ class SessionStartRow(LedgerTable, table=True):
     """One start of the trading process. It holds a fencing number of its own."""
 
     __tablename__ = "session_start"
-    __table_args__ = (CheckConstraint("fence > 0", name="fence_positive"),)
+    __table_args__ = (CheckConstraint("fence > 0", name="fence_positive"), ONE_TREE)
 
     session_id: str = Field(primary_key=True, foreign_key="session.session_id")
     fence: int = Field(primary_key=True, sa_type=BigInteger)
@@ -110,7 +113,7 @@ class IntentRow(LedgerTable, table=True):
         *units("freeze_quantity", least=0),
         *money("reference_paise"),
         *money("tick_size_paise"),
-        Index(None, "session_id", "trade"),
+        ONE_TREE,
     )
 
     session_id: str = Field(primary_key=True, foreign_key="session.session_id")
@@ -145,6 +148,7 @@ class ClientOrderRow(LedgerTable, table=True):
         CheckConstraint("length(client_order_id) BETWEEN 1 AND 20", name="id_fits_the_broker"),
         *units("quantity"),
         *money("limit_paise", least=1),
+        ONE_TREE,
     )
 
     client_order_id: str = Field(primary_key=True)
@@ -186,6 +190,7 @@ class FillRow(LedgerTable, table=True):
         *units("quantity"),
         CheckConstraint("cumulative_quantity >= quantity", name="step_within_cumulative"),
         *money("value_paise", least=1),
+        ONE_TREE,
     )
 
     client_order_id: str = Field(primary_key=True, foreign_key="client_order.client_order_id")
@@ -223,6 +228,7 @@ class CandleRow(LedgerTable, table=True):
         ),
         CheckConstraint("seconds > 0", name="seconds_positive"),
         CheckConstraint("direction IN (-1, 0, 1)", name="direction_known"),
+        ONE_TREE,
     )
 
     session_id: str = Field(primary_key=True, foreign_key="session.session_id")
@@ -257,7 +263,7 @@ class TickRow(LedgerTable, table=True):
     __table_args__ = (
         *money("price_paise", least=1),
         *money("bid_paise", "ask_paise"),
-        {"sqlite_with_rowid": False},
+        ONE_TREE,
     )
 
     batch: int = Field(primary_key=True, sa_type=ROW_NUMBER, foreign_key="tick_batch.batch")
@@ -273,7 +279,7 @@ class CommandRow(LedgerTable, table=True):
     """An operator's request to a session; what became of it is a row of its own."""
 
     __tablename__ = "command"
-    __table_args__ = (Index(None, "session_id"),)
+    __table_args__ = (Index(None, "session_id"), ONE_TREE)
 
     command_id: str = Field(primary_key=True)
     session_id: str = Field(foreign_key="session.session_id")
@@ -288,6 +294,7 @@ class CommandAnswerRow(LedgerTable, table=True):
     """What became of a command; the first answer holds."""
 
     __tablename__ = "command_answer"
+    __table_args__ = ONE_TREE
 
     command_id: str = Field(primary_key=True, foreign_key="command.command_id")
     answer: str
@@ -301,6 +308,7 @@ class ChargeRow(LedgerTable, table=True):
     __table_args__ = (
         *money("brokerage_paise", "stt_paise", "exchange_paise", "sebi_paise", "stamp_paise", "gst_paise"),
         CheckConstraint("revision > 0", name="revision_positive"),
+        ONE_TREE,
     )
 
     client_order_id: str = Field(primary_key=True, foreign_key="client_order.client_order_id")
@@ -331,6 +339,7 @@ class DifferenceRow(LedgerTable, table=True):
     """One thing on which ledger and broker did not agree in a reconciliation."""
 
     __tablename__ = "difference"
+    __table_args__ = ONE_TREE
 
     reconciliation: int = Field(primary_key=True, sa_type=ROW_NUMBER, foreign_key="reconciliation.number")
     number: int = Field(primary_key=True)
@@ -345,7 +354,7 @@ class LeaseRow(LedgerTable, table=True):
     """Who may trade an index in an account and mode; the one table that changes. Its fence only rises."""
 
     __tablename__ = "lease"
-    __table_args__ = (CheckConstraint("fence > 0", name="fence_positive"),)
+    __table_args__ = (CheckConstraint("fence > 0", name="fence_positive"), ONE_TREE)
 
     account: str = Field(primary_key=True)
     underlying: str = Field(primary_key=True)
@@ -361,7 +370,7 @@ class LeaseTakingRow(LedgerTable, table=True):
     """Every taking of a lease, kept: who held which fencing number, and whether it was taken over."""
 
     __tablename__ = "lease_taking"
-    __table_args__ = (CheckConstraint("fence > 0", name="fence_positive"),)
+    __table_args__ = (CheckConstraint("fence > 0", name="fence_positive"), ONE_TREE)
 
     account: str = Field(primary_key=True)
     underlying: str = Field(primary_key=True)

@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("expires_at", UTCDateTime(), nullable=False),
         sa.CheckConstraint("fence > 0", name=op.f("ck_lease_fence_positive")),
         sa.PrimaryKeyConstraint("account", "underlying", "mode", name=op.f("pk_lease")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "lease_taking",
@@ -41,6 +42,7 @@ def upgrade() -> None:
         sa.Column("taken_over", sa.Boolean(), nullable=False),
         sa.CheckConstraint("fence > 0", name=op.f("ck_lease_taking_fence_positive")),
         sa.PrimaryKeyConstraint("account", "underlying", "mode", "fence", name=op.f("pk_lease_taking")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "session",
@@ -55,6 +57,7 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "account", "underlying", "mode", "day", name=op.f("uq_session_account_underlying_mode_day")
         ),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_session_day"), "session", ["day"], unique=False)
     op.create_table(
@@ -95,6 +98,7 @@ def upgrade() -> None:
         sa.CheckConstraint("seconds > 0", name=op.f("ck_candle_seconds_positive")),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_candle_session_id")),
         sa.PrimaryKeyConstraint("session_id", "seconds", "start", name=op.f("pk_candle")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "command",
@@ -107,6 +111,7 @@ def upgrade() -> None:
         sa.Column("detail", DETAIL, nullable=False),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_command_session_id")),
         sa.PrimaryKeyConstraint("command_id", name=op.f("pk_command")),
+        sqlite_with_rowid=False,
     )
     op.create_index(op.f("ix_command_session_id"), "command", ["session_id"], unique=False)
     op.create_table(
@@ -173,8 +178,8 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_intent_session_id")),
         sa.PrimaryKeyConstraint("session_id", "intent", name=op.f("pk_intent")),
+        sqlite_with_rowid=False,
     )
-    op.create_index(op.f("ix_intent_session_id_trade"), "intent", ["session_id", "trade"], unique=False)
     op.create_table(
         "reconciliation",
         sa.Column("number", ROW_NUMBER, nullable=False),
@@ -204,6 +209,7 @@ def upgrade() -> None:
             ["session_id"], ["session.session_id"], name=op.f("fk_session_start_session_id")
         ),
         sa.PrimaryKeyConstraint("session_id", "fence", name=op.f("pk_session_start")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "tick_batch",
@@ -247,6 +253,7 @@ def upgrade() -> None:
             "slice_number",
             name=op.f("uq_client_order_session_id_intent_slice_number"),
         ),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "command_answer",
@@ -257,6 +264,7 @@ def upgrade() -> None:
             ["command_id"], ["command.command_id"], name=op.f("fk_command_answer_command_id")
         ),
         sa.PrimaryKeyConstraint("command_id", name=op.f("pk_command_answer")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "difference",
@@ -271,6 +279,7 @@ def upgrade() -> None:
             ["reconciliation"], ["reconciliation.number"], name=op.f("fk_difference_reconciliation")
         ),
         sa.PrimaryKeyConstraint("reconciliation", "number", name=op.f("pk_difference")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "tick",
@@ -333,6 +342,7 @@ def upgrade() -> None:
             ["client_order_id"], ["client_order.client_order_id"], name=op.f("fk_charge_client_order_id")
         ),
         sa.PrimaryKeyConstraint("client_order_id", "revision", name=op.f("pk_charge")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "fill",
@@ -353,6 +363,7 @@ def upgrade() -> None:
             ["client_order_id"], ["client_order.client_order_id"], name=op.f("fk_fill_client_order_id")
         ),
         sa.PrimaryKeyConstraint("client_order_id", "cumulative_quantity", name=op.f("pk_fill")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "order_event",

@@ -1,0 +1,318 @@
+"""Dhan as a broker: every call through the `dhanhq` package, every reply judged, every failure of the tree.
+
+Invariants:
+1. A write is sent once. It is sent a second time in one case only: the broker refused it because the token
+   was dead, which is a definite "nothing was done", and there is a new token.
+2. An order that this file itself finds impossible is OrderRejected, and nothing was sent.
+3. Any thread may call: each has an SDK and a connection of its own.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
+from typing import Any, Final, Protocol, TypeVar
+
+from dhanhq import dhanhq
+
+from strategy.instruments import Index
+from tasks.broker import (
+    AccountProfile,
+    AuthenticationDead,
+    BrokerOrder,
+    BrokerPosition,
+    BrokerTrade,
+    BrokerUnavailable,
+    IndexCandle,
+    IpStatus,
+    NewOrder,
+    OrderOutcomeUnknown,
+    OrderRejected,
+    Quote,
+    wire,
+)
+from tasks.broker.http import DhanWire, NoReply, NothingSent, Reply, Timeouts, WireContext
+from tasks.broker.limits import BrokerLimits, Call, Limits
+from tasks.broker.replies import accepted_order_id, answered, is_not_found
+
+T = TypeVar("T")
+
+_CLIENT_ORDER_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
+_BROKER_ORDER_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_PRODUCTS: Final = frozenset({"MARGIN", "INTRADAY"})
+_QUOTES_PER_REQUEST: Final = 1000
+_CANDLE_MINUTES: Final = {60: 1, 300: 5, 900: 15, 1500: 25, 3600: 60}
+
+
+class Tokens(Protocol):
+    """Where access tokens come from."""
+
+    def current(self) -> str:
+        """The token to use now; AuthenticationDead where there is none."""
+        ...
+
+    def replace(self, dead: str) -> bool:
+        """Get another token than `dead`; False where that is not possible."""
+        ...
+
+
+class FixedToken:
+    """One token, never replaced."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def current(self) -> str:
+        """The token."""
+        return self._token
+
+    def replace(self, dead: str) -> bool:  # noqa: ARG002  # there is no other
+        """Not possible."""
+        return False
+
+
+class DhanBroker:
+    """The orders side of one Dhan account (see `tasks.broker.Broker`)."""
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        tokens: Tokens,
+        api_url: str,
+        now_ms: Callable[[], int],
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+        force_ipv4: bool = False,
+    ) -> None:
+        self._client_id = client_id
+        self._tokens = tokens
+        self._api_url = api_url
+        self._now_ms = now_ms
+        self._limits = limits or BrokerLimits()
+        self._timeouts = timeouts or Timeouts()
+        self._force_ipv4 = force_ipv4
+        self._mine = threading.local()
+        self._opened: list[DhanWire] = []
+        self._opening = threading.Lock()
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        with self._opening:
+            for http in self._opened:
+                http.close()
+            self._opened.clear()
+
+    def place(self, order: NewOrder) -> str:
+        """Send once; return the broker's order id."""
+        _refuse_impossible(order)
+        segment, security_id = order.contract.segment, order.contract.security_id
+        return self._write(
+            lambda sdk: sdk.place_order(
+                security_id=security_id,
+                exchange_segment=segment,
+                transaction_type=order.side.value,
+                quantity=order.quantity,
+                order_type="LIMIT",
+                product_type=order.product,
+                price=_rupees(order.limit_paise),
+                tag=order.client_order_id,
+            )
+        )
+
+    def modify(self, broker_order_id: str, order: NewOrder) -> None:
+        """Restate the whole order with a new limit; `quantity` is the total, not the rest."""
+        _refuse_impossible(order)
+        _refuse_strange_id(broker_order_id)
+        self._write(
+            lambda sdk: sdk.modify_order(
+                order_id=broker_order_id,
+                order_type="LIMIT",
+                leg_name="",
+                quantity=order.quantity,
+                price=_rupees(order.limit_paise),
+                trigger_price=0,
+                disclosed_quantity=0,
+                validity="DAY",
+            )
+        )
+
+    def cancel(self, broker_order_id: str) -> None:
+        """Ask for cancellation. BrokerUnavailable while the order is in transit: ask again in a moment."""
+        _refuse_strange_id(broker_order_id)
+        self._write(lambda sdk: sdk.cancel_order(broker_order_id))
+
+    def find_order(self, client_order_id: str) -> BrokerOrder | None:
+        """Look up by our id. None: the broker says it has none, which is no proof right after a time-out."""
+        if not _CLIENT_ORDER_ID.fullmatch(client_order_id):
+            raise ValueError(f"expected a client order id of [A-Za-z0-9_-], found {client_order_id!r}")
+        found = self._read(
+            Call.OTHER,
+            lambda sdk: sdk.get_order_by_correlationID(client_order_id),
+            lambda reply: () if is_not_found(reply) else wire.rows(answered(reply), wire.order),
+        )
+        return next((order for order in found if order.client_order_id == client_order_id), None)
+
+    def orders(self) -> tuple[BrokerOrder, ...]:
+        """Today's order book."""
+        return self._read_rows(lambda sdk: sdk.get_order_list(), wire.order)
+
+    def trades(self) -> tuple[BrokerTrade, ...]:
+        """Today's trade book."""
+        return self._read_rows(lambda sdk: sdk.get_trade_book(), wire.trade)
+
+    def positions(self) -> tuple[BrokerPosition, ...]:
+        """Net positions of the account."""
+        return self._read_rows(lambda sdk: sdk.get_positions(), wire.position)
+
+    def available_funds_paise(self) -> int:
+        """What may be spent on premiums."""
+        return self._read(
+            Call.OTHER, lambda sdk: sdk.get_fund_limits(), lambda reply: wire.funds_paise(answered(reply))
+        )
+
+    def quotes(self, securities: Iterable[str]) -> Mapping[str, Quote]:
+        """Last price, bid and ask of this moment; securities the broker does not know are absent."""
+        wanted = list(dict.fromkeys(securities))
+        found: dict[str, Quote] = {}
+        for start in range(0, len(wanted), _QUOTES_PER_REQUEST):
+            request: dict[str, list[int]] = {}
+            for security in wanted[start : start + _QUOTES_PER_REQUEST]:
+                segment, security_id = security.split(":", 1)
+                request.setdefault(segment, []).append(int(security_id))
+            found |= self._ask_quotes(request)
+        return found
+
+    def _ask_quotes(self, request: dict[str, list[int]]) -> dict[str, Quote]:
+        return self._read(
+            Call.QUOTE,
+            lambda sdk: sdk.quote_data(dict(request)),
+            lambda reply: wire.quotes(answered(reply), at_ms=self._now_ms()),
+        )
+
+    def profile(self) -> AccountProfile:
+        """Token validity and data plan."""
+        return self._read(
+            Call.OTHER, lambda sdk: sdk.dhan_http.get("/profile"), lambda reply: wire.profile(answered(reply))
+        )
+
+    def ip_status(self) -> IpStatus:
+        """Whether orders are allowed from this address."""
+        return self._read(
+            Call.OTHER,
+            lambda sdk: sdk.dhan_http.get("/ip/getIP"),
+            lambda reply: wire.ip_status(answered(reply)),
+        )
+
+    def expiries(self, index: Index) -> tuple[date, ...]:
+        """Expiry dates of the index's options that still trade, ascending."""
+        return self._read(
+            Call.CHAIN,
+            lambda sdk: sdk.expiry_list(int(index.security_id), "IDX_I"),
+            lambda reply: wire.expiries(answered(reply)),
+        )
+
+    def index_candles(self, index: Index, day: date, seconds: int) -> tuple[IndexCandle, ...]:
+        """The broker's intraday candles (60, 300, 900, 1500, 3600 s) of one day, ascending."""
+        if seconds not in _CANDLE_MINUTES:
+            raise ValueError(f"expected one of {sorted(_CANDLE_MINUTES)} seconds, found {seconds}")
+        # A candle that begins exactly at the asked moment is left out, so ask from the evening before.
+        begin = f"{day - timedelta(days=1)} 23:59:00"
+        return self._read(
+            Call.CHART,
+            lambda sdk: sdk.intraday_minute_data(
+                index.security_id, "IDX_I", "INDEX", begin, f"{day} 23:59:59", _CANDLE_MINUTES[seconds]
+            ),
+            lambda reply: wire.index_candles(answered(reply), day),
+        )
+
+    def _write(self, send: Callable[[Any], Reply]) -> str:
+        def once() -> str:
+            self._limits.admit(Call.ORDER)
+            try:
+                reply = send(self._sdk())
+            except NothingSent as error:
+                raise BrokerUnavailable(f"nothing was sent: {error}") from None
+            except NoReply as error:
+                raise OrderOutcomeUnknown(f"no reply ({error}): look the order up") from None
+            return accepted_order_id(reply)
+
+        return self._with_living_token(once)
+
+    def _read_rows(
+        self, ask: Callable[[Any], Reply], read: Callable[[Mapping[str, Any]], T]
+    ) -> tuple[T, ...]:
+        return self._read(Call.OTHER, ask, lambda reply: wire.rows(answered(reply), read))
+
+    def _read(self, call: Call, ask: Callable[[Any], Reply], understand: Callable[[Reply], T]) -> T:
+        def once() -> T:
+            self._limits.admit(call)
+            try:
+                return understand(ask(self._sdk()))
+            except (NothingSent, NoReply) as error:
+                raise BrokerUnavailable(f"no answer: {error}") from None
+            except wire.WireError as error:
+                raise BrokerUnavailable(f"cannot understand the answer: {error}") from None
+
+        return self._with_living_token(once)
+
+    def _with_living_token(self, once: Callable[[], T]) -> T:
+        """Do it; once more if nothing was done because the token is dead, and another can be had."""
+        token = self._tokens.current()
+        try:
+            return once()
+        except AuthenticationDead:
+            if not self._tokens.replace(token):
+                raise
+            return once()
+
+    def _sdk(self) -> Any:
+        """This thread's own SDK object."""
+        sdk = getattr(self._mine, "sdk", None)
+        if sdk is None:
+            http = DhanWire(
+                self._client_id,
+                token=self._tokens.current,
+                base_url=self._api_url,
+                timeouts=self._timeouts,
+                force_ipv4=self._force_ipv4,
+            )
+            with self._opening:
+                self._opened.append(http)
+            sdk = self._mine.sdk = dhanhq(WireContext(self._client_id, http))
+        return sdk
+
+
+def _refuse_impossible(order: NewOrder) -> None:
+    contract, quantity, limit_paise = order.contract, order.quantity, order.limit_paise
+    checks = (
+        (
+            _CLIENT_ORDER_ID.fullmatch(order.client_order_id) is not None,
+            f"client order id must be 1 to 20 of A-Za-z0-9_-, found {order.client_order_id!r}",
+        ),
+        (order.product in _PRODUCTS, f"product must be MARGIN or INTRADAY, found {order.product!r}"),
+        (quantity > 0, f"quantity must be positive, found {quantity}"),
+        (quantity % contract.lot_size == 0, f"quantity {quantity} is not in lots of {contract.lot_size}"),
+        (
+            quantity <= contract.freeze_quantity,
+            f"quantity {quantity} is above the most of one order, {contract.freeze_quantity}: slice it",
+        ),
+        (limit_paise > 0, f"limit must be positive, found {limit_paise} paise"),
+        (
+            limit_paise % contract.tick_size_paise == 0,
+            f"limit {limit_paise} paise is not a multiple of {contract.tick_size_paise}",
+        ),
+    )
+    faults = [fault for holds, fault in checks if not holds]
+    if faults:
+        raise OrderRejected(f"not sent, {contract.name}: " + "; ".join(faults))
+
+
+def _refuse_strange_id(broker_order_id: str) -> None:
+    if not _BROKER_ORDER_ID.fullmatch(broker_order_id):
+        raise OrderRejected(f"not sent: expected a broker order id, found {broker_order_id!r}")
+
+
+def _rupees(limit_paise: int) -> float:
+    """The number that JSON writes with two decimals; exact, since a float carries 15 digits."""
+    return limit_paise / 100

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import psutil
 import requests
@@ -74,7 +75,7 @@ class LocalStack:
         self.children: list[Child] = []
         self._kept = False
 
-    def __enter__(self) -> "LocalStack":
+    def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
         free_mb = shutil.disk_usage(self.home).free // 2**20
         if free_mb < FREE_MB_NEEDED:

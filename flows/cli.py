@@ -78,7 +78,7 @@ def down(*, home: Path = PROJECT / ".bot") -> int:
     from deployments.local import down as end_stack
 
     ended = end_stack(home.resolve())
-    print(f"Ended: {', '.join(ended)}." if ended else "Nothing was left running.")  # noqa: T201 (the command's answer)
+    print(f"Ended: {', '.join(ended)}." if ended else "Nothing was left running.")
     return 0
 
 
@@ -140,10 +140,13 @@ def ledger_migrate() -> int:
 
 
 def _start(deployment: str, parameters: dict[str, str]) -> int:
+    from typing import cast
+
+    from prefect.client.schemas.objects import FlowRun
     from prefect.deployments import run_deployment
 
-    run = run_deployment(deployment, parameters=parameters, timeout=0)
-    print(f"{run.name}: {run.state.name if run.state else 'created'} ({run.id})")  # noqa: T201 (the command's answer)
+    run = cast("FlowRun", run_deployment(deployment, parameters=parameters, timeout=0))
+    print(f"{run.name}: {run.state.name if run.state else 'created'} ({run.id})")
     return 0
 
 
@@ -152,7 +155,7 @@ def _finish(state: object) -> int:
     from prefect.client.schemas.objects import State
 
     assert isinstance(state, State)
-    print(f"{state.name}: {state.message or 'done'}")  # noqa: T201 (the command's answer)
+    print(f"{state.name}: {state.message or 'done'}")
     return 0 if state.is_completed() else 1
 
 

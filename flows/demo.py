@@ -102,7 +102,15 @@ def _run(options: DemoOptions, console: Console) -> int:
         )
         ledger = Ledger(ledger_url)
         try:
-            _follow(console, api, run_id, ledger, key.session_id, simulator_url, clock)
+            _follow(
+                console=console,
+                api=api,
+                run_id=run_id,
+                ledger=ledger,
+                session_id=key.session_id,
+                simulator_url=simulator_url,
+                clock=clock,
+            )
             runs = api.runs_of_the_day(run_id)
             summary = DaySummary.build(ledger, key.session_id, flow_runs=runs, report=folder / "report.html")
         finally:
@@ -128,7 +136,16 @@ def _session_parameters(options: DemoOptions) -> dict[str, Any]:
 
 
 def _start_simulator(stack: LocalStack, options: DemoOptions) -> str:
-    arguments = ["--port", "0", "--seed", str(options.seed), "--index", options.index, "--speed", str(options.speed)]
+    arguments = [
+        "--port",
+        "0",
+        "--seed",
+        str(options.seed),
+        "--index",
+        options.index,
+        "--speed",
+        str(options.speed),
+    ]
     arguments += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN]
     if options.recording:
         arguments += ["--recording", str(options.recording)]
@@ -208,6 +225,7 @@ class PrefectApi:
 
 
 def _follow(
+    *,
     console: Console,
     api: PrefectApi,
     run_id: str,
@@ -244,7 +262,9 @@ def _follow(
             if run["state"]["type"] in FINAL_STATES:
                 break
             if deadline.passed:
-                raise DemoFailed(f"The day did not end within {WHOLE_RUN_TIMEOUT_S:.0f} s; see the run's log in the UI.")
+                raise DemoFailed(
+                    f"The day did not end within {WHOLE_RUN_TIMEOUT_S:.0f} s; see the run's log in the UI."
+                )
             pause(0.4)
     state = run["state"]
     if state["type"] != "COMPLETED":

@@ -7,7 +7,7 @@ Invariants:
 """
 
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
 import httpx
 from prefect import Flow, flow, get_run_logger, task
@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectException
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run as this_run
 from prefect.states import Completed, Failed
 
 from flows.analytics import analytics
@@ -23,7 +23,7 @@ from flows.reconciliation import reconciliation
 from strategy.calendar import OutsideKnownData
 from strategy.params import Params
 from tasks.clock import IST
-from tasks.connect import Connections, connect, market_today, run_identity, send_alert
+from tasks.connect import Connections, market_today, run_identity, send_alert
 from tasks.preflight import CHECKS, NotReady
 from tasks.trading import TradingSummary, trade_session
 
@@ -32,19 +32,25 @@ EVENING_TIMEOUT_S = 300.0
 
 def session_run_name() -> str:
     """What the operator reads in the list of runs: date, index and mode."""
-    asked: dict[str, Any] = flow_run.parameters
+    asked: dict[str, Any] = this_run.parameters
     params = Params.model_validate(asked.get("params") or {})
-    scheduled = flow_run.scheduled_start_time
+    scheduled = this_run.scheduled_start_time
     day = asked.get("day") or (scheduled.astimezone(IST).date() if scheduled else "")
     return f"{day} {params.index} {params.mode}"
 
 
-def tell_failure(_flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
+def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """A run that failed or crashed tells the operator, with the reason."""
-    send_alert("failure", f"{run.name}: {state.name}", str(state.message))
+    send_alert("failure", f"{flow.name} {flow_run.name}: {state.name}", str(state.message))
 
 
-@flow(name="daily-session", flow_run_name=session_run_name, retries=0, on_failure=[tell_failure], on_crashed=[tell_failure])
+@flow(
+    name="daily-session",
+    flow_run_name=session_run_name,
+    retries=0,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def daily_session(params: Params = Params(), day: date | None = None) -> State[Any]:  # noqa: B008 (a frozen value)
     """Trade one day by the rules.
 
@@ -58,7 +64,7 @@ def daily_session(params: Params = Params(), day: date | None = None) -> State[A
     if due != today:
         return Completed(name="Skipped", message=f"This run is for {due}; today is {today}. Nothing was done.")
     try:
-        connections = connect(params, due, run_id=run_identity())
+        connections = Connections(params, due, run_id=run_identity())
     except OutsideKnownData as unknown:
         return Failed(message=str(unknown))
     with connections:
@@ -80,7 +86,7 @@ def preflight(connections: Connections) -> None:
         NotReady: at least one check failed.
     """
     states = [
-        task(check, name=f"preflight: {check.__name__.replace('_', ' ')}", cache_policy=NO_CACHE)(
+        task(name=f"preflight: {check.__name__.replace('_', ' ')}", cache_policy=NO_CACHE)(check)(
             connections, return_state=True
         )
         for check in CHECKS
@@ -102,11 +108,14 @@ def evening(session_id: str) -> None:
     log = get_run_logger()
     for deployment, directly in (("reconciliation", reconciliation), ("analytics", analytics)):
         try:
-            started = run_deployment(
-                f"{deployment}/{deployment}",
-                parameters={"session_id": session_id},
-                timeout=EVENING_TIMEOUT_S,
-                poll_interval=1,
+            started = cast(
+                "FlowRun",
+                run_deployment(
+                    f"{deployment}/{deployment}",
+                    parameters={"session_id": session_id},
+                    timeout=EVENING_TIMEOUT_S,
+                    poll_interval=1,
+                ),
             )
             log.info("%s: %s", deployment, started.state.name if started.state else "started")
         except (httpx.HTTPError, PrefectException) as away:
@@ -115,5 +124,5 @@ def evening(session_id: str) -> None:
 
 
 def _scheduled_day() -> date | None:
-    scheduled = flow_run.scheduled_start_time
+    scheduled = this_run.scheduled_start_time
     return scheduled.astimezone(IST).date() if scheduled else None

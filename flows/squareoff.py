@@ -22,7 +22,9 @@ def squareoff(index: Underlying | None = None, reason: str = "asked by the opera
     log = get_run_logger()
     with open_ledger() as ledger:
         try:
-            answers = ask_sessions(ledger, kind="squareoff", underlying=index, reason=reason, requested_by="squareoff run")
+            answers = ask_sessions(
+                ledger, kind="squareoff", underlying=index, reason=reason, requested_by="squareoff run"
+            )
         except NoSessionAlive as nobody:
             return Failed(name="NoSession", message=str(nobody))
     for session_id, answer in answers.items():

@@ -17,14 +17,15 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import requests
 from websockets.sync.client import ClientConnection, connect
 
-from strategy.events import Timer
+from strategy.events import PoisonedTick, Tick, Timer
 from tasks.inbox import Inbox
 
 IST = ZoneInfo("Asia/Kolkata")
@@ -195,8 +196,7 @@ class LockStepClock:
                     return reply
             waiting = inbox.drain()
             if waiting:
-                # Two sockets deliver one slice: their order on arrival is chance, the order of their times is not.
-                self._pending.extend(sorted(waiting, key=_slice_order))
+                self._pending.extend(_in_slice_order(waiting, self._now_ms))
                 continue
             if self._timer_due:
                 self._timer_due = False
@@ -222,8 +222,15 @@ class LockStepClock:
             time.sleep(0.0001)
 
 
-def _slice_order(event: Any) -> tuple[int, str]:
-    return (event.at_ms, type(event).__name__)
+def _in_slice_order(arrived: list[Any], now_ms: int) -> list[Any]:
+    """The events of a slice in an order that does not depend on which thread was faster.
+
+    Prices come first, in the feed's own order. Everything else happened "when it was learnt", and in lock-step that
+    is the end of the slice, whatever the receiving thread's clock said.
+    """
+    prices = [event for event in arrived if isinstance(event, Tick | PoisonedTick)]
+    others = [replace(event, at_ms=now_ms) for event in arrived if not isinstance(event, Tick | PoisonedTick)]
+    return prices + sorted(others, key=lambda event: type(event).__name__)
 
 
 def read_market_clock(control_url: str) -> dict[str, Any]:
@@ -232,8 +239,3 @@ def read_market_clock(control_url: str) -> dict[str, Any]:
     reply.raise_for_status()
     answer: dict[str, Any] = reply.json()
     return answer
-
-
-def end_of_today_ms(today: date) -> int:
-    """Midnight after `today` in India."""
-    return epoch_ms(datetime(today.year, today.month, today.day, tzinfo=IST) + timedelta(days=1))

@@ -9,7 +9,6 @@ from typing import Any
 
 from strategy.instruments import Underlying
 from tasks.clock import Deadline, pause, real_now_ms
-from tasks.ledger.lease import Lease, living
 from tasks.ledger.records import CommandRecord
 from tasks.ledger.store import Ledger
 
@@ -37,18 +36,22 @@ def ask_sessions(
     Raises:
         NoSessionAlive: no session holds a lease whose heartbeat is fresh.
     """
-    holders = [lease for lease in living(ledger, now_ms=real_now_ms()) if _concerns(lease, underlying)]
-    if not holders:
+    alive = [
+        session_id
+        for session_id in ledger.living_session_ids(real_now_ms())
+        if underlying is None or ledger.key_of(session_id).underlying == underlying
+    ]
+    if not alive:
         asked_for = f"{underlying} session" if underlying else "session"
         raise NoSessionAlive(
             f"No {asked_for} is alive. Look at the positions with the broker; if something is open there, "
-            "start the day's session again: it adopts its position and squares off."
+            "start the day's session again: it takes its position up and squares off."
         )
     waiting = {}
-    for lease in holders:
+    for session_id in alive:
         command = CommandRecord(
             command_id=secrets.token_hex(8),
-            session_id=lease.session_id,
+            session_id=session_id,
             kind=kind,
             reason=reason,
             requested_by=requested_by,
@@ -56,7 +59,7 @@ def ask_sessions(
             detail=dict(detail or {}),
         )
         ledger.request_command(command)
-        waiting[lease.session_id] = command.command_id
+        waiting[session_id] = command.command_id
     answers: dict[str, str | None] = dict.fromkeys(waiting)
     deadline = Deadline(timeout_s)
     while not all(answers.values()) and not deadline.passed:
@@ -65,7 +68,3 @@ def ask_sessions(
             answers[session_id] = answered.answer if answered else None
         pause(0.2)
     return answers
-
-
-def _concerns(lease: Lease, underlying: Underlying | None) -> bool:
-    return underlying is None or lease.key.underlying == underlying

@@ -146,19 +146,7 @@ def fill_step(record: FillRecord) -> FillStep:
 
 def restored_intent(record: IntentRecord, recalled: Callable[[Order], Order]) -> Intent:
     """An intent of the ledger with its orders; `recalled` adds what happened to each."""
-    segment, _, security_id = record.security.partition(":")
-    contract = Contract(
-        underlying=Underlying(record.contract_name.split()[0]),
-        expiry=record.expiry,
-        strike_points=record.strike_points,
-        option_type=OptionType(record.option_type),
-        segment=segment,
-        security_id=security_id,
-        trading_symbol=record.trading_symbol,
-        lot_size=record.lot_size,
-        tick_size_paise=record.tick_size_paise,
-        freeze_quantity=record.freeze_quantity,
-    )
+    contract = contract_of(record)
     orders = tuple(
         recalled(
             Order(
@@ -180,4 +168,21 @@ def restored_intent(record: IntentRecord, recalled: Callable[[Order], Order]) ->
         quantity=record.quantity,
         reference_paise=record.reference_paise,
         orders=orders,
+    )
+
+
+def contract_of(record: IntentRecord) -> Contract:
+    """The contract of a recorded intent."""
+    segment, _, security_id = record.security.partition(":")
+    return Contract(
+        underlying=Underlying(record.contract_name.split()[0]),
+        expiry=record.expiry,
+        strike_points=record.strike_points,
+        option_type=OptionType(record.option_type),
+        segment=segment,
+        security_id=security_id,
+        trading_symbol=record.trading_symbol,
+        lot_size=record.lot_size,
+        tick_size_paise=record.tick_size_paise,
+        freeze_quantity=record.freeze_quantity,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from tasks.broker import BrokerError
 from tasks.clock import ist, real_now_ms
-from tasks.connect import Connections
+from tasks.connect import Connections, clock_skew_ms
 from tasks.ledger.check import check
 from tasks.money import render_rupees
 
@@ -36,7 +36,7 @@ def ledger_is_sound(connections: Connections) -> str:
 
 def token_outlives_the_session(connections: Connections) -> str:
     """The access token is valid past the close; else it is renewed or minted."""
-    close_ms = connections.closes_at_ms
+    close_ms = connections.hours.close_ms
     profile = connections.broker.profile()
     if profile.token_valid_until_ms <= close_ms:
         connections.tokens.ensure_valid_past(close_ms)
@@ -88,7 +88,7 @@ def funds_are_there(connections: Connections) -> str:
 
 def clocks_agree(connections: Connections) -> str:
     """This machine's clock against the broker's answers."""
-    skew_ms = connections.broker_clock_skew_ms()
+    skew_ms = clock_skew_ms(connections.settings)
     if abs(skew_ms) > CLOCK_SKEW_MS_MAX:
         raise NotReady(
             f"This machine's clock must be within {CLOCK_SKEW_MS_MAX / 1000:.0f} s of the broker's, found "
@@ -129,8 +129,8 @@ def nobody_else_trades(connections: Connections) -> str:
     lease = connections.ledger.leases.holder(connections.key, real_now_ms())
     if lease is not None:
         raise NotReady(
-            f"The session lease must be free, found it held by {lease.owner} until {ist(lease.expires_at_ms):%H:%M:%S}. "
-            "Another run trades this index; stop it, or wait until its lease runs out."
+            f"The session lease must be free, found it held by {lease.owner} "
+            f"until {ist(lease.expires_at_ms):%H:%M:%S}. Another run trades this index; stop it, or wait until its lease runs out."
         )
     return "lease free"
 

@@ -2,7 +2,8 @@
 
 Invariants:
 1. The loop only appends to a list; it never waits for the database.
-2. Decisions, candles and answers are kept until the ledger took them; ticks beyond `TICKS_KEPT` are dropped and counted.
+2. Decisions, candles and answers are kept until the ledger took them; ticks beyond `TICKS_KEPT` are dropped and
+   counted.
 """
 
 import logging

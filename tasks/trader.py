@@ -10,11 +10,13 @@ Invariants:
 """
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Protocol, assert_never
 
 from strategy.actions import (
     Action,
+    Adopt,
     Alert,
     Answered,
     CancelEntry,
@@ -85,6 +87,7 @@ class TradingDesk:
     execution: Execution
     recorder: Recorder
     audience: Audience
+    adopt: Callable[[Adopt], None]  # write a taken-over position into the ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +100,18 @@ class DayEnd:
     ticks: int
 
 
-def trade(desk: TradingDesk, state: SessionState, opening: tuple[Action, ...]) -> DayEnd:
-    """Run the session from `state` until it is over; `opening` are the actions that came with the state."""
-    return _Loop(desk, state).run(opening)
+def trade(
+    desk: TradingDesk,
+    state: SessionState,
+    opening: Iterable[Action],
+    recovered: Iterable[Fill | IntentClosed | Alert] = (),
+) -> DayEnd:
+    """Run the session from `state` until it is over.
+
+    `opening` are the actions that came with the state, `recovered` what the execution learnt about the orders of an
+    earlier start.
+    """
+    return _Loop(desk, state).run(opening, recovered)
 
 
 class _Loop:
@@ -110,26 +122,31 @@ class _Loop:
         self.ticks = 0
         self.shown_ms = 0
 
-    def run(self, opening: tuple[Action, ...]) -> DayEnd:
+    def run(self, opening: Iterable[Action], recovered: Iterable[Fill | IntentClosed | Alert]) -> DayEnd:
         desk = self.desk
         for action in opening:
             self.carry_out(action)
+        for heard in recovered:
+            self.learn(heard)
         while self.over is None:
             event = desk.clock.next_event(desk.inbox)
             if isinstance(event, Tick):
                 desk.recorder.tick(event)
                 self.ticks += 1
             for heard in desk.execution.on_event(event):
-                if isinstance(heard, Alert):
-                    self.carry_out(heard)
-                else:
-                    desk.audience.hear(heard, self.state)
-                    self.advance(heard)
+                self.learn(heard)
             if isinstance(event, Tick | Timer | PoisonedTick | Command | Caution):
                 self.advance(event)
             if isinstance(event, Timer):
                 self.on_timer(event)
         return DayEnd(reason=self.over.reason, at_ms=self.over.at_ms, state=self.state, ticks=self.ticks)
+
+    def learn(self, heard: Fill | IntentClosed | Alert) -> None:
+        if isinstance(heard, Alert):
+            self.carry_out(heard)
+        else:
+            self.desk.audience.hear(heard, self.state)
+            self.advance(heard)
 
     def advance(self, event: SessionEvent) -> None:
         self.state, actions = step(self.state, event, self.desk.plan, self.desk.params)
@@ -146,6 +163,8 @@ class _Loop:
         match action:
             case Enter() | Exit():
                 desk.execution.submit(action)
+            case Adopt():
+                desk.adopt(action)
             case CancelEntry():
                 desk.execution.cancel_entry(action.intent)
             case Watch():

@@ -55,16 +55,22 @@ def session_ids(
     return tuple(row[0] for row in rows)
 
 
+def living_session_ids(database: Database, now_ms: int) -> tuple[str, ...]:
+    """Ids of the sessions of which a start holds the current lease, and was heard of within the lease's life."""
+    rows = database.rows(
+        "SELECT t.session_id FROM lease l"
+        " JOIN session s ON s.account = l.account AND s.underlying = l.underlying AND s.mode = l.mode"
+        " JOIN session_start t ON t.session_id = s.session_id AND t.fence = l.fence"
+        " WHERE l.owner IS NOT NULL AND l.expires_at > ? ORDER BY t.session_id",
+        database.wire.moment(now_ms),
+    )
+    return tuple(row[0] for row in rows)
+
+
 def key_of(database: Database, session_id: str) -> SessionKey:
     """The key of a recorded session; LookupError for any other."""
-    rows = database.rows(
-        "SELECT account, underlying, mode, day FROM session WHERE session_id = ?", session_id
-    )
+    rows = database.rows("SELECT account, underlying, mode, day FROM session WHERE session_id = ?", session_id)
     if not rows:
-        raise LookupError(
-            f"expected a session of this ledger, found {session_id!r}; session_ids() lists what there is"
-        )
+        raise LookupError(f"expected a session of this ledger, found {session_id!r}; session_ids() lists what there is")
     account, underlying, mode, day = rows[0]
-    return SessionKey(
-        account=account, underlying=Underlying(underlying), mode=mode, day=database.wire.date(day)
-    )
+    return SessionKey(account=account, underlying=Underlying(underlying), mode=mode, day=database.wire.date(day))

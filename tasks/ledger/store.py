@@ -59,7 +59,7 @@ from tasks.ledger.records import (
     SessionStart,
     TradeRecord,
 )
-from tasks.ledger.rows import Row
+from tasks.ledger.rows import Row, Wire
 
 
 def migrate(url: str) -> None:
@@ -79,9 +79,7 @@ class Ledger:
         urgent_timeout_s: float = URGENT_TIMEOUT_S,
         patient_timeout_s: float = PATIENT_TIMEOUT_S,
     ) -> None:
-        self._database = open_database(
-            url, urgent_timeout_s=urgent_timeout_s, patient_timeout_s=patient_timeout_s
-        )
+        self._database = open_database(url, urgent_timeout_s=urgent_timeout_s, patient_timeout_s=patient_timeout_s)
         self.leases = Leases(self._database)
         try:
             _check_schema(self._database)
@@ -93,6 +91,11 @@ class Ledger:
     def place(self) -> str:
         """Where the rows are, for people; without a password."""
         return self._database.place
+
+    @property
+    def wire(self) -> Wire:
+        """How `rows` shows times and dates of this database."""
+        return self._database.wire
 
     def close(self) -> None:
         """Give the connections back; idempotent."""
@@ -121,6 +124,10 @@ class Ledger:
     ) -> tuple[str, ...]:
         """Ids of the sessions that match, by day."""
         return sessions.session_ids(self._database, day=day, underlying=underlying, mode=mode)
+
+    def living_session_ids(self, now_ms: int) -> tuple[str, ...]:
+        """Sessions that trade now: their last start holds the lease and keeps it alive."""
+        return sessions.living_session_ids(self._database, now_ms)
 
     def key_of(self, session_id: str) -> SessionKey:
         """The key of a recorded session; LookupError for any other."""

@@ -7,6 +7,7 @@ import yaml
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
+
 from strategy.params import Params
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -23,8 +23,15 @@ def clock_reads(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
             owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
             if (owner, node.attr) in {
-                ("time", "time"), ("time", "time_ns"), ("time", "monotonic"), ("time", "perf_counter"), ("time", "sleep"),
-                ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"),
+                ("time", "time"),
+                ("time", "time_ns"),
+                ("time", "monotonic"),
+                ("time", "perf_counter"),
+                ("time", "sleep"),
+                ("datetime", "now"),
+                ("datetime", "utcnow"),
+                ("datetime", "today"),
+                ("date", "today"),
             }:
                 found.append(f"{owner}.{node.attr}")
         if isinstance(node, ast.ImportFrom) and node.module == "time":
@@ -33,17 +40,34 @@ def clock_reads(path):
 
 
 def test_one_file_of_the_bot_reads_the_clock():
-    readers = {path.relative_to(PROJECT).as_posix(): reads
-               for path in sources("strategy", "tasks", "flows", "deployments") if (reads := clock_reads(path))}
+    readers = {
+        path.relative_to(PROJECT).as_posix(): reads
+        for path in sources("strategy", "tasks", "flows", "deployments")
+        if (reads := clock_reads(path))
+    }
     assert set(readers) == {"tasks/clock.py"}, readers
 
 
 def test_strategy_is_pure():
-    forbidden = {"time", "os", "random", "logging", "threading", "socket", "subprocess", "requests", "prefect", "sqlmodel"}
+    forbidden = {
+        "time",
+        "os",
+        "random",
+        "logging",
+        "threading",
+        "socket",
+        "subprocess",
+        "requests",
+        "prefect",
+        "sqlmodel",
+    }
     for path in sources("strategy"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+            )
             bad = {name.split(".")[0] for name in names} & forbidden
             assert not bad, f"{path.name} imports {bad}"
 
@@ -58,12 +82,19 @@ def test_broad_excepts_are_where_they_are_allowed():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else "everything"
-                assert caught not in {"Exception", "BaseException", "everything"}, f"{name}:{node.lineno} swallows {caught}"
+                assert caught not in {"Exception", "BaseException", "everything"}, (
+                    f"{name}:{node.lineno} swallows {caught}"
+                )
 
 
 def test_the_server_of_the_pinned_prefect_imports():
     """A newer fastapi breaks this import; the pins must not let it in."""
-    done = subprocess.run([sys.executable, "-c", "import prefect.server.api.server"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import prefect.server.api.server"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

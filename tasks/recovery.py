@@ -1,0 +1,205 @@
+"""What a start takes up: the session's own history from the ledger, and what the broker holds that it does not know.
+
+Every start goes through here; on the first of a day everything is empty.
+
+Invariants:
+1. Positions, counters and halts come from recorded intents, fills and decisions, never from memory.
+2. An intent whose end the ledger does not prove is open; the execution asks the broker about it.
+3. A broker that cannot be read is not "flat": the caller gets the error.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from strategy.actions import (
+    Adopt,
+    Enter,
+    Exit,
+    ExitReason,
+    Explanation,
+    Halted,
+    LimitsTightened,
+    Resumed,
+    StopMoved,
+)
+from strategy.events import Fill, IntentClosed, Outcome, Side
+from strategy.history import History, PastIntent, UnknownPosition
+from strategy.instruments import Contract, Quantity
+from strategy.orders import FactKind, Purpose, client_order_id
+from tasks.broker import Broker
+from tasks.ledger.records import DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
+from tasks.ledger.store import Ledger
+from tasks.order_records import contract_of
+
+
+def read_history(ledger: Ledger, session_id: str, *, open_intents: Collection[int]) -> History:
+    """The session's day so far; `open_intents` are those of which an order may still be live."""
+    fills: dict[int, list[Fill]] = defaultdict(list)
+    for _, intent, side, fill in ledger.fills(session_id):
+        fills[intent].append(
+            Fill(
+                at_ms=fill.at_ms,
+                intent=intent,
+                side=side,
+                quantity=fill.quantity,
+                value_paise=fill.value_paise,
+            )
+        )
+    decisions = ledger.decisions(session_id)
+    return History(
+        intents=tuple(
+            past_intent(record, tuple(fills[record.intent]), is_open=record.intent in open_intents)
+            for record in ledger.intents(session_id)
+        ),
+        stops=tuple(
+            StopMoved(
+                at_ms=said.at_ms,
+                trade=said.detail["trade"],
+                stop_paise=said.detail["stop_paise"],
+                best_paise=said.detail["best_paise"],
+            )
+            for said in decisions
+            if said.kind == "stop_moved"
+        ),
+        halts=tuple(_halt(said) for said in decisions if said.kind in {"halted", "resumed"}),
+        limits=tuple(
+            LimitsTightened(
+                at_ms=said.at_ms,
+                daily_max_loss_paise=said.detail["daily_max_loss_paise"],
+                max_trades_per_day=said.detail["max_trades_per_day"],
+            )
+            for said in decisions
+            if said.kind == "limits_tightened"
+        ),
+    )
+
+
+def past_intent(record: IntentRecord, fills: tuple[Fill, ...], *, is_open: bool) -> PastIntent:
+    """One intent as the session decided it, what it filled, and how it ended."""
+    contract = contract_of(record)
+    why = Explanation(facts=dict(record.why))
+    decided: Enter | Exit
+    if record.purpose == Purpose.ENTRY:
+        decided = Enter(
+            at_ms=record.decided_at_ms,
+            intent=record.intent,
+            trade=record.trade,
+            contract=contract,
+            quantity=Quantity(record.quantity),
+            reference_paise=record.reference_paise,
+            why=why,
+        )
+    else:
+        decided = Exit(
+            at_ms=record.decided_at_ms,
+            intent=record.intent,
+            trade=record.trade,
+            contract=contract,
+            quantity=Quantity(record.quantity),
+            reference_paise=record.reference_paise,
+            reason=ExitReason(record.reason),
+            why=why,
+        )
+    if is_open:
+        return PastIntent(decided=decided, fills=fills)
+    filled = sum(fill.quantity for fill in fills)
+    outcome = Outcome.FILLED if filled >= record.quantity else Outcome.PARTIALLY_FILLED if filled else Outcome.CANCELLED
+    ended_at_ms = max((fill.at_ms for fill in fills), default=record.decided_at_ms)
+    return PastIntent(
+        decided=decided,
+        fills=fills,
+        end=IntentClosed(at_ms=ended_at_ms, intent=record.intent, outcome=outcome),
+    )
+
+
+def unknown_positions(
+    broker: Broker, contracts: Iterable[Contract], known: Mapping[str, int]
+) -> tuple[UnknownPosition, ...]:
+    """Long positions in `contracts` beyond what the session's own orders explain. BrokerError passes through.
+
+    `known` is, by security, the most that the session may hold: what it bought and what it may still be buying.
+    """
+    by_security = {contract.security: contract for contract in contracts}
+    found = []
+    for position in broker.positions():
+        contract = by_security.get(position.security)
+        extra = position.net_quantity - known.get(position.security, 0)
+        if contract is not None and extra > 0:
+            average_paise = position.buy_value_paise // max(1, position.buy_quantity)
+            found.append(UnknownPosition(contract=contract, quantity=extra, value_paise=extra * average_paise))
+    return tuple(found)
+
+
+def most_held(history: History) -> dict[str, int]:
+    """By security, the most units that the session's orders can have made it hold."""
+    held: dict[str, int] = defaultdict(int)
+    for past in history.intents:
+        filled = sum(fill.quantity for fill in past.fills)
+        if isinstance(past.decided, Enter):
+            held[past.decided.contract.security] += filled if past.end is not None else past.decided.quantity
+        else:
+            held[past.decided.contract.security] -= filled
+    return dict(held)
+
+
+def record_adoption(ledger: Ledger, adopted: Adopt, *, session_id: str, fence: int, prefix: str) -> None:
+    """Write a taken-over position as an entry that is filled, so that the ledger derives it like any other."""
+    contract = adopted.contract
+    order_id = client_order_id(prefix, adopted.intent, 0)
+    ledger.record_intent(
+        IntentRecord(
+            session_id=session_id,
+            intent=adopted.intent,
+            trade=adopted.trade,
+            purpose=Purpose.ENTRY,
+            side=Side.BUY,
+            security=contract.security,
+            trading_symbol=contract.trading_symbol,
+            contract_name=contract.name,
+            strike_points=contract.strike_points,
+            option_type=contract.option_type,
+            expiry=contract.expiry,
+            lot_size=contract.lot_size,
+            tick_size_paise=contract.tick_size_paise,
+            freeze_quantity=contract.freeze_quantity,
+            quantity=adopted.quantity,
+            reference_paise=adopted.value_paise // adopted.quantity,
+            reason="adopted",
+            why=dict(adopted.why.facts),
+            decided_at_ms=adopted.at_ms,
+            fence=fence,
+            orders=(
+                OrderRecord(
+                    client_order_id=order_id,
+                    slice_number=0,
+                    quantity=adopted.quantity,
+                    limit_paise=adopted.value_paise // adopted.quantity,
+                ),
+            ),
+        )
+    )
+    ledger.record_order_event(
+        OrderEventRecord(
+            client_order_id=order_id,
+            at_ms=adopted.at_ms,
+            kind=FactKind.SEEN,
+            status="TRADED",
+            filled_quantity=adopted.quantity,
+            message="held at the broker when the session started",
+        )
+    )
+    ledger.record_fill(
+        FillRecord(
+            client_order_id=order_id,
+            cumulative_quantity=adopted.quantity,
+            quantity=adopted.quantity,
+            value_paise=adopted.value_paise,
+            at_ms=adopted.at_ms,
+        )
+    )
+
+
+def _halt(said: DecisionRecord) -> Halted | Resumed:
+    if said.kind == "halted":
+        return Halted(at_ms=said.at_ms, reason=said.reason)
+    return Resumed(at_ms=said.at_ms, reason=said.reason)

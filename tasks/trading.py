@@ -1,0 +1,305 @@
+"""One session's day from the lease to being flat: prepares the loop, runs it, and leaves nothing open behind it.
+
+Start-up is recovery: every start reads the ledger and asks the broker, whether or not there was a crash.
+
+Invariants:
+1. Without the lease nothing is sent; the postman keeps it alive, and it is given back at the end.
+2. What the loop needs is ready before the first event: feeds connected, orders of an earlier start taken up.
+3. While trading, SIGTERM and SIGINT ask the session to stop: it closes what it holds, then ends.
+"""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from strategy.events import Command, CommandKind, Fill, IntentClosed, Tick
+from strategy.orders import order_policy
+from strategy.plan import DayPlan, plan_day
+from strategy.session import start
+from strategy.session import trades as session_trades
+from tasks.audience import Audience, Log
+from tasks.broker import Broker, BrokerError
+from tasks.clock import Deadline, LockStepClock, ist, pause, real_now_ms
+from tasks.connect import Connections, Market, code_version
+from tasks.execution import Execution
+from tasks.inbox import Inbox
+from tasks.lane import Lane
+from tasks.ledger.lease import Lease
+from tasks.ledger.records import SessionStart
+from tasks.money import render_rupees
+from tasks.notify import texts
+from tasks.postman import Postman
+from tasks.recorder import Recorder
+from tasks.recovery import most_held, read_history, record_adoption, unknown_positions
+from tasks.trader import DayEnd, TradingDesk, trade
+from tasks.warmup import warmup_candles
+
+FEEDS_CONNECTED_WITHIN_S = 20.0
+WRITTEN_WITHIN_S = 30.0
+# In lock-step one broker thread keeps the order of requests, and so the day, the same in every run.
+WORKERS, LOCK_STEP_WORKERS = 6, 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingSummary:
+    """How the day's trading ended, for the run's state."""
+
+    state_name: str
+    message: str
+
+
+class FeedsNotConnected(Exception):
+    """The broker's feeds did not come up; the message says which, and what to do."""
+
+
+class Quotes:
+    """Asks the broker for prices off the loop; they come back as ticks."""
+
+    def __init__(self, broker: Broker, inbox: Inbox[object]) -> None:
+        self._broker = broker
+        self._inbox = inbox
+        self._lane = Lane("quotes", 1)
+        self._asked = 0
+        self._answered = 0
+
+    def ask(self, security: str) -> None:
+        """Ask for one price."""
+        self._asked += 1
+        self._lane.put(lambda: self._fetch(security))
+
+    @property
+    def is_idle(self) -> bool:
+        """True when every question has been answered."""
+        return self._asked == self._answered
+
+    def close(self) -> None:
+        """No more questions."""
+        self._lane.close()
+
+    def _fetch(self, security: str) -> None:
+        try:
+            for quote in self._broker.quotes([security]).values():
+                self._inbox.put(
+                    Tick(
+                        at_ms=quote.at_ms,
+                        security=quote.security,
+                        price_paise=quote.last_paise,
+                        bid_paise=quote.bid_paise,
+                        ask_paise=quote.ask_paise,
+                    )
+                )
+        except BrokerError as error:
+            logging.getLogger(__name__).warning("no quote of %s: %s", security, error)
+        finally:
+            self._answered += 1
+
+
+def trade_session(connections: Connections) -> TradingSummary:
+    """Trade the day of `connections`; return when the session is over and flat.
+
+    Raises:
+        LeaseHeld: another process trades this account and index.
+        FeedsNotConnected, BrokerError, LedgerUnavailable: trading did not begin; nothing was sent.
+    """
+    leases = connections.ledger.leases
+    lease = leases.take(connections.key, connections.owner, real_now_ms())
+    try:
+        with ExitStack() as opened:
+            return _trade(connections, lease, opened)
+    finally:
+        leases.release(lease)
+
+
+def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> TradingSummary:
+    params, ledger, session_id = connections.params, connections.ledger, connections.session_id
+    log = run_log()
+    plan = day_plan(connections)
+    parts: list[Execution | Quotes] = []
+    market = opened.enter_context(connections.open_market(busy=lambda: not all(_is_idle(part) for part in parts)))
+    inbox, clock = market.inbox, market.clock
+    prefix = connections.key.order_prefix(connections.salt)
+    execution = Execution(
+        broker=connections.broker,
+        ledger=ledger,
+        inbox=inbox,
+        now_ms=clock.now_ms,
+        session_id=session_id,
+        fence=lease.fence,
+        prefix=prefix,
+        policy=order_policy(params),
+        product=params.product,
+        journal_path=connections.settings.home / "journal" / f"{session_id.replace('/', '_')}.jsonl",
+        workers=LOCK_STEP_WORKERS if isinstance(clock, LockStepClock) else WORKERS,
+    )
+    opened.callback(execution.close)
+    quotes = Quotes(connections.broker, inbox)
+    opened.callback(quotes.close)
+    parts += [execution, quotes]
+    ledger.record_start(
+        SessionStart(
+            session_id=session_id,
+            run_id=connections.run_id,
+            fence=lease.fence,
+            started_at_ms=clock.now_ms(),
+            params=params.model_dump(mode="json"),
+            code_version=code_version(),
+            facts_version=connections.facts_version,
+        )
+    )
+    audience = Audience(key=connections.key, plan=plan, notifier=connections.notifier, log=log)
+    audience.start()
+    opened.callback(audience.close)
+    recorder = Recorder(ledger, session_id)
+    recorder.start()
+    opened.callback(recorder.close, WRITTEN_WITHIN_S)
+    postman = Postman(ledger=ledger, lease=lease, session_id=session_id, inbox=inbox, clock=clock)
+    postman.start()
+    opened.callback(postman.close)
+    _await_feeds(market)
+
+    heard = _recover_orders(connections, execution)
+    history = read_history(ledger, session_id, open_intents=execution.open_intents())
+    unknown = unknown_positions(connections.broker, plan.contracts.values(), most_held(history))
+    state, opening = start(
+        plan,
+        params,
+        at_ms=clock.now_ms(),
+        warmup=warmup_candles(connections),
+        history=replace(history, unknown=unknown),
+    )
+    desk = TradingDesk(
+        session_id=session_id,
+        plan=plan,
+        params=params,
+        clock=clock,
+        inbox=inbox,
+        feed=market.feed,
+        quotes=quotes,
+        execution=execution,
+        recorder=recorder,
+        audience=audience,
+        adopt=lambda adopted: record_adoption(ledger, adopted, session_id=session_id, fence=lease.fence, prefix=prefix),
+    )
+    connections.notifier.notify(
+        texts.session_started(
+            connections.key,
+            clock.now_ms(),
+            settings=one_line(connections),
+            start_number=len(ledger.starts(session_id)),
+            holding="; ".join(f"{p.held} x {p.contract.name}" for p in state.book.positions if p.held),
+        )
+    )
+    with _stopping_on_signals(inbox, clock.now_ms):
+        end = trade(desk, state, opening, heard)
+    return _finish(connections, plan, end)
+
+
+def _finish(connections: Connections, plan: DayPlan, end: DayEnd) -> TradingSummary:
+    done = session_trades(end.state, plan)
+    gross_paise, net_paise = sum(t.gross_paise for t in done), sum(t.net_paise for t in done)
+    held = "; ".join(f"{p.held} x {p.contract.name}" for p in end.state.book.positions if p.held)
+    connections.notifier.notify(
+        texts.session_ended(
+            connections.key,
+            end.at_ms,
+            reason=end.reason,
+            trades=len(done),
+            wins=sum(t.net_paise > 0 for t in done),
+            gross_paise=gross_paise,
+            net_paise=net_paise,
+            open_position=held,
+        )
+    )
+    message = (
+        f"{len(done)} trades, gross {render_rupees(gross_paise, signed=True)}, "
+        f"net {render_rupees(net_paise, signed=True)}; over at {ist(end.at_ms):%H:%M:%S} ({end.reason})"
+    )
+    return TradingSummary(state_name="Flat" if not held else "StillOpen", message=message)
+
+
+def run_log() -> Log:
+    """The run's own log in the Prefect UI, or a plain one outside a run."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger("bot.session")
+
+
+def day_plan(connections: Connections) -> DayPlan:
+    """The day's hours, contracts and charges as the rules want them."""
+    return plan_day(
+        connections.params,
+        day=connections.day,
+        today=connections.hours,
+        index=connections.index,
+        contracts=connections.contracts.values(),
+        rates=connections.rates,
+        at_ms=connections.now_ms(),
+    )
+
+
+def one_line(connections: Connections) -> str:
+    """The settings that matter most, for an alert."""
+    params = connections.params
+    return (
+        f"{params.lots} lots, {params.candle_seconds} s candles, SuperTrend {params.supertrend_period}/"
+        f"{params.supertrend_multiplier:g}, at most {params.max_trades_per_day} trades, "
+        f"daily loss limit {render_rupees(params.daily_max_loss_paise)}"
+    )
+
+
+def _recover_orders(connections: Connections, execution: Execution) -> tuple[Fill | IntentClosed, ...]:
+    ledger, session_id = connections.ledger, connections.session_id
+    intents = ledger.intents(session_id)
+    events = [
+        event for intent in intents for order in intent.orders for event in ledger.order_events(order.client_order_id)
+    ]
+    heard = execution.recover(intents, events, ledger.fills(session_id))
+    return tuple(said for said in heard if isinstance(said, Fill | IntentClosed))
+
+
+def _await_feeds(market: Market) -> None:
+    deadline = Deadline(FEEDS_CONNECTED_WITHIN_S)
+    while not (market.feed.connections and market.orders.connections):
+        if deadline.passed:
+            missing = [
+                name
+                for name, feed in (("market feed", market.feed), ("order updates", market.orders))
+                if not feed.connections
+            ]
+            raise FeedsNotConnected(
+                f"The broker's sockets must be up before trading; {' and '.join(missing)} did not connect within "
+                f"{FEEDS_CONNECTED_WITHIN_S:.0f} s. Look at the log for the reason, then start the session again."
+            )
+        pause(0.02)
+
+
+def _is_idle(part: Execution | Quotes) -> bool:
+    return part.idle() if isinstance(part, Execution) else part.is_idle
+
+
+@contextmanager
+def _stopping_on_signals(inbox: Inbox[object], now_ms: Callable[[], int]) -> Iterator[None]:
+    """While trading, a signal to end is a command to the session, not an exception in the middle of it."""
+
+    def stop(number: int, _frame: object) -> None:
+        inbox.put(
+            Command(
+                at_ms=now_ms(),
+                command_id=f"signal-{number}",
+                kind=CommandKind.STOP,
+                reason=signal.Signals(number).name,
+            )
+        )
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

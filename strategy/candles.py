@@ -64,9 +64,7 @@ def interval_start_ms(at_ms: int, seconds: int) -> int:
     return at_ms - since_open_ms % (seconds * 1000)
 
 
-def take_tick(
-    index: IndexTicks, at_ms: int, price_paise: int, seconds: int
-) -> tuple[IndexTicks, Candle | None]:
+def take_tick(index: IndexTicks, at_ms: int, price_paise: int, seconds: int) -> tuple[IndexTicks, Candle | None]:
     """The index after a tick, and the candle of `seconds` that it closed, if any."""
     candle, closed_until_ms, last_at_ms, last_paise, faults = index
     if price_paise <= 0:
@@ -96,10 +94,10 @@ def take_tick(
     return IndexTicks(fresh, closed_until_ms, at_ms, price_paise, faults), candle
 
 
-def take_time(index: IndexTicks, now_ms: int, grace_ms: int) -> tuple[IndexTicks, Candle | None]:
-    """The index once the clock says `now_ms`, and the candle that closed, if its end is `grace_ms` past."""
+def take_time(index: IndexTicks, over_ms: int) -> tuple[IndexTicks, Candle | None]:
+    """The index once all before `over_ms` is over, and the candle that closed, if it ended by then."""
     candle = index.candle
-    if candle is None or now_ms < candle.end_ms + grace_ms:
+    if candle is None or over_ms < candle.end_ms:
         return index, None
     return index._replace(candle=None, closed_until_ms=candle.end_ms), candle
 

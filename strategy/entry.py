@@ -1,19 +1,19 @@
 """Whether the close of a candle is an entry, and what is bought. The order of the checks is the rule.
 
 Invariants:
-1. Every candle is either an entry or has exactly one reason why not; the first that holds is named.
+1. Every candle is either an entry or has exactly one reason why not; the first that holds is named and counted.
 2. A premium is seen, never made up: without a fresh quote of the very contract nothing is bought.
 3. The strike is the index price rounded to the strike step, moved by `moneyness` (out of the money for plus).
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from strategy.explain import Facts, entry_facts
-from strategy.instruments import Contract, Index, Lots, OptionType, Quantity
+from strategy.actions import Action, Enter, EntryRefused, Explanation
+from strategy.explain import Facts, purchase_facts, settings_facts, signal_facts
+from strategy.instruments import OptionType, quantity_of, strike_for
 from strategy.params import Params
 from strategy.plan import DayPlan
-from strategy.position import legs_of, trade_of
+from strategy.position import legs_of, opened, trades_of
 from strategy.risk import day_pnl_paise, entries_filled, entry_lots, is_breached, paused_until_ms
 from strategy.signals import Signals
 from strategy.state import Quote, SessionState
@@ -50,22 +50,41 @@ class Refusal(StrEnum):
     RISK_TOO_SMALL = "risk_too_small"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purchase:
-    """An entry that passed every check."""
+def judged(
+    state: SessionState, plan: DayPlan, params: Params, *, gap_ms: int
+) -> tuple[SessionState, tuple[Action, ...]]:
+    """The last closed candle as an entry, or with the one reason why it is none.
 
-    contract: Contract
-    quantity: Quantity
-    reference_paise: int
-    facts: Facts
-
-
-def judge(state: SessionState, plan: DayPlan, params: Params, *, gap_ms: int) -> Purchase | Refusal:
-    """What the last closed candle means; `gap_ms` is how long the index had been silent when it closed."""
-    refusal = _session_refusal(state, plan, params, gap_ms) or _signal_refusal(state.signals, params)
+    `gap_ms` is how long the index had been silent when the candle closed.
+    """
+    refusal = session_refusal(state, plan, params, gap_ms=gap_ms) or signal_refusal(state.signals, params)
     if refusal is not None:
-        return refusal
-    return _purchase(state, plan, params)
+        return refused(state, refusal, params)
+    verdict = _purchase(state, plan, params)
+    if isinstance(verdict, Refusal):
+        return refused(state, verdict, params)
+    book = state.book._replace(
+        positions=(*state.book.positions, opened(verdict)),
+        last_intent=verdict.intent,
+        last_trade=verdict.trade,
+    )
+    return state._replace(book=book), (verdict,)
+
+
+def refused(state: SessionState, refusal: Refusal, params: Params) -> tuple[SessionState, tuple[Action, ...]]:
+    """The state with `refusal` counted; said aloud where the candle asked for an entry."""
+    gate = state.gate
+    refusals = {**gate.refusals, refusal.value: gate.refusals.get(refusal.value, 0) + 1}
+    state = state._replace(gate=gate._replace(refusals=refusals))
+    if not is_signal(state.signals, params):
+        return state, ()
+    facts: dict[str, float | int | str | bool | None] = dict(signal_facts(state.signals))
+    if refusal is Refusal.HALTED:
+        facts["halts"] = ", ".join(gate.halts)
+    if refusal is Refusal.CAUTION:
+        facts["cautions"] = ", ".join(gate.cautions)
+    why = Explanation(facts=facts)
+    return state, (EntryRefused(at_ms=state.now_ms, reason=refusal.value, why=why),)
 
 
 def is_signal(signals: Signals, params: Params) -> bool:
@@ -73,33 +92,12 @@ def is_signal(signals: Signals, params: Params) -> bool:
     return signals.direction != 0 and (signals.flipped or not params.flip_only)
 
 
-def strike_points(spot_paise: int, step_points: int, option_type: OptionType, moneyness: int) -> int:
-    """The strike for an index at `spot_paise`; halfway between two strikes the higher one is at the money."""
-    step_paise = step_points * 100
-    at_the_money = (2 * spot_paise + step_paise) // (2 * step_paise) * step_points
-    outward = step_points if option_type is OptionType.CE else -step_points
-    return at_the_money + moneyness * outward
-
-
-def choices(spot_paise: int, plan: DayPlan, params: Params) -> tuple[Contract, ...]:
-    """The contracts an entry could choose near this spot: call and put, one strike around each."""
-    index: Index = plan.index
-    found = []
-    for option_type in (OptionType.CE, OptionType.PE):
-        strike = strike_points(spot_paise, index.strike_step_points, option_type, params.moneyness)
-        for steps in (0, -1, 1):
-            contract = plan.contracts.get((strike + steps * index.strike_step_points, option_type))
-            if contract is not None:
-                found.append(contract)
-    return tuple(found)
-
-
-def _session_refusal(state: SessionState, plan: DayPlan, params: Params, gap_ms: int) -> Refusal | None:
+def session_refusal(state: SessionState, plan: DayPlan, params: Params, *, gap_ms: int) -> Refusal | None:
+    """What speaks against any entry now, or None."""
     book, gate, now_ms = state.book, state.gate, state.now_ms
-    if any(position.held for position in book.positions):
-        return Refusal.POSITION_OPEN
     if book.positions:
-        return Refusal.ORDER_IN_FLIGHT
+        held = any(position.held > 0 for position in book.positions)
+        return Refusal.POSITION_OPEN if held else Refusal.ORDER_IN_FLIGHT
     if gate.ending is not None:
         return Refusal.SESSION_ENDING
     if not plan.is_open(now_ms):
@@ -118,22 +116,21 @@ def _session_refusal(state: SessionState, plan: DayPlan, params: Params, gap_ms:
         return Refusal.AFTER_ENTRY_CUTOFF
     if entries_filled(book) >= gate.limits.max_trades_per_day:
         return Refusal.MAX_TRADES
-    orders_ms = [leg.decided_at_ms for leg in legs_of(book.settled)]
-    if orders_ms and now_ms - max(orders_ms) < params.order_cooldown_seconds * 1000:
+    last_order_ms = max((leg.decided_at_ms for leg in legs_of(book.settled)), default=0)
+    if now_ms - last_order_ms < params.order_cooldown_seconds * 1000:
         return Refusal.COOLDOWN
-    entries_ms = [position.opened_ms for position in book.settled if position.opened_ms]
-    if entries_ms and now_ms - max(entries_ms) < params.min_trade_gap_seconds * 1000:
+    last_entry_ms = max((position.opened_ms for position in book.settled), default=0)
+    if now_ms - last_entry_ms < params.min_trade_gap_seconds * 1000:
         return Refusal.TRADE_GAP
     if is_breached(day_pnl_paise(state), gate.limits.daily_max_loss_paise):
         return Refusal.DAILY_MAX_LOSS
-    if params.pause_after_losses:
-        trades = [trade for position in book.settled if (trade := trade_of(position, plan.charges))]
-        if now_ms < paused_until_ms(trades, params):
-            return Refusal.PAUSED_AFTER_LOSSES
+    if params.pause_after_losses and now_ms < paused_until_ms(trades_of(book.settled, plan.rates), params):
+        return Refusal.PAUSED_AFTER_LOSSES
     return None
 
 
-def _signal_refusal(signals: Signals, params: Params) -> Refusal | None:
+def signal_refusal(signals: Signals, params: Params) -> Refusal | None:
+    """What the indicators say against an entry on the last candle, or None."""
     direction = signals.direction
     if direction == 0:
         return Refusal.DIRECTION_UNKNOWN
@@ -153,27 +150,35 @@ def _signal_refusal(signals: Signals, params: Params) -> Refusal | None:
     return None
 
 
-def _purchase(state: SessionState, plan: DayPlan, params: Params) -> Purchase | Refusal:
+def _purchase(state: SessionState, plan: DayPlan, params: Params) -> Enter | Refusal:
     option_type = OptionType.CE if state.signals.direction > 0 else OptionType.PE
     spot_paise = state.spot.last_paise
-    strike = strike_points(spot_paise, plan.index.strike_step_points, option_type, params.moneyness)
-    contract = plan.contracts.get((strike, option_type))
+    strike_points = strike_for(plan.index, spot_paise, params.moneyness, option_type)
+    contract = plan.contracts.get((strike_points, option_type))
     if contract is None:
         return Refusal.NO_CONTRACT
     quote = state.options.quotes.get(contract.security)
     if quote is None or state.now_ms - quote.seen_ms > params.stale_after_ms:
         return Refusal.NO_OPTION_QUOTE
-    refusal = _spread_refusal(quote, params)
-    if refusal is not None:
-        return refusal
+    spread = _spread_refusal(quote, params)
+    if spread is not None:
+        return spread
     lots = entry_lots(params, contract.lot_size)
     if lots < 1:
         return Refusal.RISK_TOO_SMALL
-    return Purchase(
+    facts: Facts = {
+        **signal_facts(state.signals),
+        **purchase_facts(spot_paise, contract, quote, lots),
+        **settings_facts(params),
+    }
+    return Enter(
+        at_ms=state.now_ms,
+        intent=state.book.last_intent + 1,
+        trade=state.book.last_trade + 1,
         contract=contract,
-        quantity=quantity_of(lots, contract),
+        quantity=quantity_of(lots, contract.lot_size),
         reference_paise=quote.ask_paise or quote.price_paise,
-        facts=entry_facts(state.signals, spot_paise, contract, quote, lots, params),
+        why=Explanation(facts=facts),
     )
 
 
@@ -182,10 +187,6 @@ def _spread_refusal(quote: Quote, params: Params) -> Refusal | None:
         return None
     if not quote.bid_paise or not quote.ask_paise:
         return Refusal.SPREAD_UNKNOWN
-    spread, middle_twice = quote.ask_paise - quote.bid_paise, quote.ask_paise + quote.bid_paise
-    return Refusal.SPREAD_TOO_WIDE if spread * 200 > params.max_spread_percent * middle_twice else None
-
-
-def quantity_of(lots: Lots, contract: Contract) -> Quantity:
-    """Units of `lots` of a contract."""
-    return Quantity(lots * contract.lot_size)
+    spread_paise, twice_middle_paise = quote.ask_paise - quote.bid_paise, quote.ask_paise + quote.bid_paise
+    too_wide = spread_paise * 200 > params.max_spread_percent * twice_middle_paise
+    return Refusal.SPREAD_TOO_WIDE if too_wide else None

@@ -24,10 +24,7 @@ def exit_reason(
         return ExitReason.MAX_LOSS_PER_TRADE
     entry = position.entry
     # Multiplied out, because the average price of several fills need not be a whole paisa.
-    if (
-        params.target_paise
-        and price_paise * entry.filled - entry.value_paise >= params.target_paise * entry.filled
-    ):
+    if params.target_paise and price_paise * entry.filled - entry.value_paise >= params.target_paise * entry.filled:
         return ExitReason.TARGET
     if position.stop_paise and price_paise <= position.stop_paise:
         return ExitReason.TRAILING_STOP if position.trailed else ExitReason.STOP_LOSS
@@ -45,7 +42,7 @@ def trailed_stop_paise(position: Position, price_paise: int, params: Params) -> 
         return position.stop_paise
     steps = beyond_start // (step_paise * entry.filled)
     locked_paise = max(0, start_paise - step_paise + step_paise * steps)
-    return max(position.stop_paise, position.entry_paise() + locked_paise)
+    return max(position.stop_paise, position.entry_paise + locked_paise)
 
 
 def is_against(position: Position, direction: int) -> bool:

@@ -54,9 +54,7 @@ class UnknownPositionPolicy(StrEnum):
 
 
 def _setting(default: Any, title: str, unit: str, description: str, **bounds: Any) -> Any:
-    return Field(
-        default=default, title=title, description=description, json_schema_extra={"unit": unit}, **bounds
-    )
+    return Field(default=default, title=title, description=description, json_schema_extra={"unit": unit}, **bounds)
 
 
 class Params(BaseModel):
@@ -103,9 +101,7 @@ class Params(BaseModel):
     macd_confirmation: bool = _setting(
         True, "MACD confirmation", "on/off", "Enter only when the MACD line is on the signal's side."
     )
-    macd_fast: int = _setting(
-        12, "MACD fast", "candles", "Fast average; shorter than the slow one.", ge=1, le=500
-    )
+    macd_fast: int = _setting(12, "MACD fast", "candles", "Fast average; shorter than the slow one.", ge=1, le=500)
     macd_slow: int = _setting(26, "MACD slow", "candles", "Slow average.", ge=2, le=1000)
     macd_signal: int = _setting(9, "MACD signal", "candles", "Average of the MACD line.", ge=1, le=500)
     htf_filter: bool = _setting(
@@ -442,9 +438,7 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Params], bool], str], ..
     ),
     (
         ("htf_filter", "htf_seconds", "candle_seconds"),
-        lambda p: (
-            p.htf_filter and (p.htf_seconds <= p.candle_seconds or p.htf_seconds % p.candle_seconds != 0)
-        ),
+        lambda p: p.htf_filter and (p.htf_seconds <= p.candle_seconds or p.htf_seconds % p.candle_seconds != 0),
         "htf_seconds must be a multiple of candle_seconds and larger; or switch htf_filter off",
     ),
     (
@@ -489,9 +483,7 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Params], bool], str], ..
     ),
     (
         ("product", "squareoff_at"),
-        lambda p: (
-            p.product is Product.INTRADAY and p.squareoff_at.replace(tzinfo=None) > INTRADAY_SQUAREOFF_LATEST
-        ),
+        lambda p: p.product is Product.INTRADAY and p.squareoff_at.replace(tzinfo=None) > INTRADAY_SQUAREOFF_LATEST,
         "product INTRADAY needs squareoff_at at 15:10 or earlier: the broker closes it itself before 15:25",
     ),
     (

@@ -12,27 +12,26 @@ counts as in flight: a sale on the strength of it could be the second.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from strategy.actions import Enter, Exit, ExitReason, Explanation
+from strategy.charges import Rates, order_charges
 from strategy.events import Fill, IntentClosed, Outcome, Side
 from strategy.instruments import Contract, Quantity
 from strategy.params import Params
-from strategy.plan import OrderCharges
 
 RETRY_DELAYS_MS = (1_000, 2_000, 4_000, 8_000, 16_000, 30_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
+class Leg(NamedTuple):
     """One intent of a trade and what became of it."""
 
     intent: int
     decided_at_ms: int
     quantity: int  # asked for, units
     reference_paise: int
-    reason: str  # "entry", "adopted", or why the trade is closed
+    reason: str  # "entry", or why the trade is closed
     why: Explanation
     filled: int = 0  # units
     value_paise: int = 0
@@ -76,9 +75,14 @@ class Position(NamedTuple):
     retry_at_ms: int = 0
 
     @property
-    def entry_in_flight(self) -> bool:
-        """True while the entry order may still fill."""
-        return self.entry.is_live
+    def legs(self) -> tuple[Leg, ...]:
+        """The entry, then the exits."""
+        return (self.entry, *self.exits)
+
+    @property
+    def is_in_flight(self) -> bool:
+        """True while any order of it may still fill."""
+        return any(leg.is_live for leg in self.legs)
 
     @property
     def unsold(self) -> int:
@@ -88,7 +92,7 @@ class Position(NamedTuple):
     @property
     def is_settled(self) -> bool:
         """True when it can change no more."""
-        return self.held <= 0 and not self.entry.is_live and not any(leg.is_live for leg in self.exits)
+        return self.held <= 0 and not self.is_in_flight
 
     @property
     def opened_ms(self) -> int:
@@ -99,6 +103,7 @@ class Position(NamedTuple):
         """Gross P&L with what is held valued at `price_paise`."""
         return self.held * price_paise - self.cost_paise
 
+    @property
     def entry_paise(self) -> int:
         """Average price paid per unit, rounded down to a paisa; 0 before the first fill."""
         return self.entry.value_paise // self.entry.filled if self.entry.filled else 0
@@ -126,7 +131,7 @@ class Trade:
     why_exit: Explanation
 
 
-def opened(enter: Enter, reason: str = "entry") -> Position:
+def opened(enter: Enter) -> Position:
     """The trade that an entry begins; nothing is held yet."""
     return Position(
         trade=enter.trade,
@@ -137,7 +142,7 @@ def opened(enter: Enter, reason: str = "entry") -> Position:
             decided_at_ms=enter.at_ms,
             quantity=enter.quantity,
             reference_paise=enter.reference_paise,
-            reason=reason,
+            reason="entry",
             why=enter.why,
         ),
     )
@@ -156,9 +161,14 @@ def with_exit(position: Position, exit_: Exit) -> Position:
     return position._replace(exits=(*position.exits, leg), closing=exit_.reason)
 
 
+def with_cancel(position: Position) -> Position:
+    """The trade once the cancellation of its entry has been asked for."""
+    return position._replace(entry=position.entry._replace(cancel_asked=True))
+
+
 def has_intent(position: Position, intent: int) -> bool:
     """True when `intent` is one of the trade's orders."""
-    return position.entry.intent == intent or any(leg.intent == intent for leg in position.exits)
+    return any(leg.intent == intent for leg in position.legs)
 
 
 def apply_fill(position: Position, fill: Fill, params: Params) -> Position:
@@ -185,9 +195,9 @@ def apply_fill(position: Position, fill: Fill, params: Params) -> Position:
 def apply_end(position: Position, end: IntentClosed) -> Position:
     """The trade after one of its intents ended; an exit that left something unsold delays the next one."""
     if end.intent == position.entry.intent:
-        return position._replace(entry=replace(position.entry, outcome=end.outcome, message=end.message))
+        return position._replace(entry=position.entry._replace(outcome=end.outcome, message=end.message))
     exits = tuple(
-        replace(leg, outcome=end.outcome, message=end.message) if leg.intent == end.intent else leg
+        leg._replace(outcome=end.outcome, message=end.message) if leg.intent == end.intent else leg
         for leg in position.exits
     )
     if end.outcome is Outcome.FILLED:
@@ -206,14 +216,14 @@ def initial_stop_paise(entry: Leg, params: Params) -> int:
     return max(0, entry.value_paise // entry.filled - params.stop_loss_paise)
 
 
-def trade_of(position: Position, charges: OrderCharges) -> Trade | None:
+def trade_of(position: Position, rates: Rates) -> Trade | None:
     """The completed round trip, or None where nothing was bought or it is not settled."""
     sold = [leg for leg in position.exits if leg.filled]
     if not position.is_settled or not position.entry.filled or not sold:
         return None
-    legs = (position.entry, *sold)
-    charged = charges(Side.BUY, position.entry.value_paise) + sum(
-        charges(Side.SELL, leg.value_paise) for leg in sold
+    bought = order_charges(Side.BUY, position.entry.value_paise, rates)
+    charges_paise = bought.total_paise + sum(
+        order_charges(Side.SELL, leg.value_paise, rates).total_paise for leg in sold
     )
     gross_paise = -position.cost_paise
     return Trade(
@@ -221,12 +231,12 @@ def trade_of(position: Position, charges: OrderCharges) -> Trade | None:
         contract=position.contract,
         quantity=Quantity(position.entry.filled),
         entry_at_ms=position.entry.first_fill_ms,
-        exit_at_ms=max(leg.last_fill_ms for leg in legs),
+        exit_at_ms=max(leg.last_fill_ms for leg in position.legs),
         buy_value_paise=position.entry.value_paise,
         sell_value_paise=sum(leg.value_paise for leg in sold),
         gross_paise=gross_paise,
-        charges_paise=charged,
-        net_paise=gross_paise - charged,
+        charges_paise=charges_paise,
+        net_paise=gross_paise - charges_paise,
         entry_reference_paise=position.entry.reference_paise,
         exit_reference_paise=sold[0].reference_paise,
         exit_reason=sold[0].reason,
@@ -238,12 +248,16 @@ def trade_of(position: Position, charges: OrderCharges) -> Trade | None:
 
 def legs_of(positions: Sequence[Position]) -> tuple[Leg, ...]:
     """Every intent of these trades."""
-    return tuple(leg for position in positions for leg in (position.entry, *position.exits))
+    return tuple(leg for position in positions for leg in position.legs)
+
+
+def trades_of(settled: Sequence[Position], rates: Rates) -> tuple[Trade, ...]:
+    """The round trips among settled trades; an entry that never filled is none."""
+    return tuple(trade for position in settled if (trade := trade_of(position, rates)))
 
 
 def _filled(leg: Leg, fill: Fill) -> Leg:
-    return replace(
-        leg,
+    return leg._replace(
         filled=leg.filled + fill.quantity,
         value_paise=leg.value_paise + fill.value_paise,
         first_fill_ms=leg.first_fill_ms or fill.at_ms,

@@ -7,26 +7,14 @@ Invariants:
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 
+from strategy.actions import ExitReason
 from strategy.instruments import Lots
 from strategy.params import Params
-from strategy.position import Position, Trade
-from strategy.state import Book, Options, SessionState
+from strategy.position import Trade
+from strategy.state import Book, Halt, SessionState
 
 NEAR_LOSS_PERCENT = 80
-
-
-class Halt(StrEnum):
-    """Why there are no entries any more today. Only an operator's own halt can be lifted."""
-
-    DAILY_MAX_LOSS = "daily_max_loss"
-    OPERATOR = "operator"
-    MANUAL_SQUAREOFF = "manual_squareoff"
-    STOP_LOSSES = "stop_losses"
-    PROFIT_LOCK = "profit_lock"
-    UNKNOWN_POSITION = "unknown_position"
-    OVERSOLD = "oversold"
 
 
 def entry_lots(params: Params, lot_size: int) -> Lots:
@@ -42,23 +30,13 @@ def entries_filled(book: Book) -> int:
     return sum(1 for position in (*book.settled, *book.positions) if position.entry.filled)
 
 
-def open_pnl_paise(positions: Sequence[Position], options: Options) -> int:
-    """Gross P&L of trades that are not settled; what is held counts at its last price, else at its cost."""
-    total = 0
-    for position in positions:
-        quote = options.quotes.get(position.security)
-        if quote is not None:
-            total += position.pnl_paise(quote.price_paise)
-        elif position.held:
-            total += position.pnl_paise(position.entry_paise())
-        else:
-            total -= position.cost_paise
-    return total
-
-
 def day_pnl_paise(state: SessionState) -> int:
-    """Gross P&L of the day, realised and open."""
-    return state.book.realised_paise + open_pnl_paise(state.book.positions, state.options)
+    """Gross P&L of the day. What is held counts at its last price, or at the price paid where none is known."""
+    total = state.book.realised_paise
+    for position in state.book.positions:
+        quote = state.quote_of(position)
+        total += position.pnl_paise(position.entry_paise if quote is None else quote.price_paise)
+    return total
 
 
 def is_breached(pnl_paise: int, daily_max_loss_paise: int) -> bool:
@@ -83,7 +61,7 @@ def paused_until_ms(trades: Sequence[Trade], params: Params) -> int:
 
 def protection_halt(trades: Sequence[Trade], params: Params) -> Halt | None:
     """The protection that ends trading after these trades, if any."""
-    stopped = sum(1 for trade in trades if trade.exit_reason == "stop_loss")
+    stopped = sum(1 for trade in trades if trade.exit_reason == ExitReason.STOP_LOSS)
     if params.stop_losses_per_day and stopped >= params.stop_losses_per_day:
         return Halt.STOP_LOSSES
     if params.profit_lock_from_paise:

@@ -9,15 +9,14 @@ Indicators see index points (rupees), as charts do.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from strategy.candles import Candle, merge
 from strategy.indicators import Macd, MacdState, SuperTrend, SuperTrendState
 from strategy.params import Params
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signals:
+class Signals(NamedTuple):
     """Indicator states, and the candle they were last fed. Directions: +1 up, -1 down, 0 not known yet."""
 
     supertrend: SuperTrendState
@@ -55,22 +54,19 @@ class Signals:
 
 def no_signals(params: Params) -> Signals:
     """Before the first candle."""
-    return Signals(
-        supertrend=params.supertrend.start, macd=params.macd.start, htf_supertrend=params.supertrend.start
-    )
+    return Signals(supertrend=params.supertrend.start, macd=params.macd.start, htf_supertrend=params.supertrend.start)
 
 
 def apply_candle(signals: Signals, candle: Candle, *, closed_by_ms: int, params: Params) -> Signals:
     """After a closed base candle. `closed_by_ms`: the tick's time, or the clock's less the grace."""
     signals = close_htf(signals, candle.start_ms, params)
     longer = merge(signals.htf_candle, candle, params.htf_seconds) if params.htf_filter else None
-    signals = close_htf(replace(signals, htf_candle=longer), closed_by_ms, params)
+    signals = close_htf(signals._replace(htf_candle=longer), closed_by_ms, params)
     close_points = candle.close_paise / 100
     supertrend = params.supertrend.step(
         signals.supertrend, candle.high_paise / 100, candle.low_paise / 100, close_points
     )
-    return replace(
-        signals,
+    return signals._replace(
         supertrend=supertrend,
         macd=params.macd.step(signals.macd, close_points),
         candle=candle,
@@ -83,7 +79,7 @@ def close_htf(signals: Signals, closed_by_ms: int, params: Params) -> Signals:
     longer = signals.htf_candle
     if longer is None or closed_by_ms < longer.end_ms:
         return signals
-    return replace(signals, htf_supertrend=_step_htf(signals.htf_supertrend, longer, params), htf_candle=None)
+    return signals._replace(htf_supertrend=_step_htf(signals.htf_supertrend, longer, params), htf_candle=None)
 
 
 def warm_up(candles: Iterable[Candle], params: Params) -> Signals:
@@ -98,7 +94,7 @@ def warm_up(candles: Iterable[Candle], params: Params) -> Signals:
         if candle.seconds == params.candle_seconds:
             base.append(candle)
         elif candle.seconds == params.htf_seconds:
-            signals = replace(signals, htf_supertrend=_step_htf(signals.htf_supertrend, candle, params))
+            signals = signals._replace(htf_supertrend=_step_htf(signals.htf_supertrend, candle, params))
             covered_until_ms = candle.end_ms
         else:
             raise ValueError(
@@ -109,11 +105,9 @@ def warm_up(candles: Iterable[Candle], params: Params) -> Signals:
         htf = signals.htf_supertrend
         signals = apply_candle(signals, candle, closed_by_ms=candle.end_ms, params=params)
         if candle.start_ms < covered_until_ms:
-            signals = replace(signals, htf_supertrend=htf, htf_candle=None)
+            signals = signals._replace(htf_supertrend=htf, htf_candle=None)
     return signals
 
 
 def _step_htf(state: SuperTrendState, candle: Candle, params: Params) -> SuperTrendState:
-    return params.supertrend.step(
-        state, candle.high_paise / 100, candle.low_paise / 100, candle.close_paise / 100
-    )
+    return params.supertrend.step(state, candle.high_paise / 100, candle.low_paise / 100, candle.close_paise / 100)

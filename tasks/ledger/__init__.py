@@ -8,7 +8,7 @@ The ways the ledger says no:
 """
 
 
-class LedgerUnavailable(Exception):  # noqa: N818  named by what is true, as every error of the bot is
+class LedgerUnavailable(Exception):
     """The database could not be read or written in time. Recording the same thing again is always safe."""
 
 
@@ -16,5 +16,5 @@ class LedgerRefused(LedgerUnavailable):
     """What was to be recorded contradicts the schema or the ledger; repeating it cannot succeed."""
 
 
-class LeaseLost(Exception):  # noqa: N818  named by what is true, as every error of the bot is
+class LeaseLost(Exception):
     """The caller's fencing number is not the current one: it must not send another order."""

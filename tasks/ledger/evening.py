@@ -24,14 +24,11 @@ _CHARGES = (
     " ORDER BY o.intent, o.slice_number"
 )
 _NEW_RECONCILIATION = (
-    insert_sql("reconciliation", ["session_id", "run_id", "at", "state"], skip_known=True)
-    + " RETURNING number"
+    insert_sql("reconciliation", ["session_id", "run_id", "at", "state"], skip_known=True) + " RETURNING number"
 )
 _RECONCILIATIONS = "SELECT number, run_id, at, state FROM reconciliation WHERE session_id = ? ORDER BY number"
 _DIFFERENCES = (
-    "SELECT d.reconciliation, "
-    + ", ".join(f"d.{column}" for column in DIFFERENCE.columns)
-    + " FROM difference d"
+    "SELECT d.reconciliation, " + ", ".join(f"d.{column}" for column in DIFFERENCE.columns) + " FROM difference d"
     " JOIN reconciliation r ON r.number = d.reconciliation"
     " WHERE r.session_id = ? ORDER BY d.reconciliation, d.number"
 )

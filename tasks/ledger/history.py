@@ -11,9 +11,7 @@ from tasks.ledger.rows import Shape, fingerprint
 DECISION = Shape(DecisionRecord)
 CANDLE = Shape(CandleRecord)
 TICK = Shape(Tick)
-_NEW_BATCH = (
-    "INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING batch"
-)
+_NEW_BATCH = "INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING batch"
 
 
 def record_decisions(database: Database, decisions: Iterable[DecisionRecord]) -> None:
@@ -54,9 +52,7 @@ def decisions(database: Database, session_id: str, kind: str | None) -> tuple[De
 
 def candles(database: Database, session_id: str, seconds: int) -> tuple[CandleRecord, ...]:
     """Candles of one length, oldest first."""
-    return read(
-        database, CANDLE, "candle WHERE session_id = ? AND seconds = ? ORDER BY start", session_id, seconds
-    )
+    return read(database, CANDLE, "candle WHERE session_id = ? AND seconds = ? ORDER BY start", session_id, seconds)
 
 
 def ticks(database: Database, session_id: str) -> tuple[Tick, ...]:

@@ -31,7 +31,7 @@ class Lease:
     expires_at_ms: int
 
 
-class LeaseHeld(Exception):  # noqa: N818  named by what is true, as every error of the bot is
+class LeaseHeld(Exception):
     """Somebody else holds the lease; `holder` says who and until when."""
 
     def __init__(self, holder: Lease) -> None:
@@ -121,9 +121,7 @@ class Leases:
         by_force: bool,
     ) -> Lease:
         if not owner:
-            raise ValueError(
-                "expected an owner's name (host, process, run) for the lease, found an empty one"
-            )
+            raise ValueError("expected an owner's name (host, process, run) for the lease, found an empty one")
         expires_at_ms = now_ms + round(ttl_s * 1000)
         moment = self._database.wire.moment
         taken = transaction.rows(
@@ -184,8 +182,7 @@ def lease_lost_text(name: str, ours: int, current: int | None, owner: str | None
     """What a LeaseLost says."""
     now = f"fence {current} of {owner or 'nobody (released)'}" if current else "no lease at all"
     return (
-        f"expected to hold the lease for {name} with fence {ours}, found {now};"
-        " send nothing more and end this session"
+        f"expected to hold the lease for {name} with fence {ours}, found {now}; send nothing more and end this session"
     )
 
 

@@ -56,9 +56,7 @@ def record_intent(database: Database, intent: IntentRecord, *, already_sent: boo
             for order in orders:
                 transaction.run(_NEW_ORDER, intent.session_id, intent.intent, *order)
             return
-        known = _intents(
-            transaction.rows, database.wire, " AND o.intent = ?", intent.session_id, intent.intent
-        )
+        known = _intents(transaction.rows, database.wire, " AND o.intent = ?", intent.session_id, intent.intent)
         if known != (as_stored(INTENT, intent, orders=tuple(intent.orders)),):
             raise LedgerRefused(
                 f"expected intent {intent.intent} of {intent.session_id} to be new or as recorded, found"
@@ -112,9 +110,7 @@ def intents(database: Database, session_id: str) -> tuple[IntentRecord, ...]:
 
 def order_events(database: Database, client_order_id: str) -> tuple[OrderEventRecord, ...]:
     """What happened to an order, in the order in which it was recorded."""
-    return read(
-        database, ORDER_EVENT, "order_event WHERE client_order_id = ? ORDER BY number", client_order_id
-    )
+    return read(database, ORDER_EVENT, "order_event WHERE client_order_id = ? ORDER BY number", client_order_id)
 
 
 def fills(database: Database, session_id: str) -> tuple[tuple[str, int, Side, FillRecord], ...]:

@@ -66,8 +66,7 @@ class PostgresTransaction:
         listed = ", ".join(columns)
         arrived = f"{table}_arrived"
         self._connection.execute(
-            f"CREATE TEMP TABLE {arrived} ON COMMIT DROP"
-            f" AS SELECT {listed} FROM {table} WITH NO DATA".encode()
+            f"CREATE TEMP TABLE {arrived} ON COMMIT DROP AS SELECT {listed} FROM {table} WITH NO DATA".encode()
         )
         self._copy(arrived, columns, rows)
         self._connection.execute(
@@ -88,7 +87,7 @@ class PostgresTransaction:
                 copy.write_row(row)
 
 
-class _ConnectionDied(Exception):  # noqa: N818  what happened, seen only in this file
+class _ConnectionDied(Exception):
     def __init__(self, cause: psycopg.Error) -> None:
         super().__init__(str(cause))
         self.cause = cause

@@ -184,9 +184,7 @@ class Shape(Generic[R]):
         return decode_row
 
     def _new_decoder(self, wire: Wire) -> Callable[..., R]:
-        steps = [
-            (name, _decode(name, hint, wire)) for name, hint in zip(self.fields, self._hints, strict=True)
-        ]
+        steps = [(name, _decode(name, hint, wire)) for name, hint in zip(self.fields, self._hints, strict=True)]
 
         def decode(row: Row, **others: Any) -> R:
             values = {

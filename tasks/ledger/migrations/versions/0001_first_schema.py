@@ -187,13 +187,9 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(), nullable=False),
         sa.Column("at", UTCDateTime(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["session_id"], ["session.session_id"], name=op.f("fk_reconciliation_session_id")
-        ),
+        sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_reconciliation_session_id")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_reconciliation")),
-        sa.UniqueConstraint(
-            "session_id", "run_id", "at", name=op.f("uq_reconciliation_session_id_run_id_at")
-        ),
+        sa.UniqueConstraint("session_id", "run_id", "at", name=op.f("uq_reconciliation_session_id_run_id_at")),
     )
     op.create_table(
         "session_start",
@@ -205,9 +201,7 @@ def upgrade() -> None:
         sa.Column("code_version", sa.String(), nullable=False),
         sa.Column("facts_version", sa.String(), nullable=False),
         sa.CheckConstraint("fence > 0", name=op.f("ck_session_start_fence_positive")),
-        sa.ForeignKeyConstraint(
-            ["session_id"], ["session.session_id"], name=op.f("fk_session_start_session_id")
-        ),
+        sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_session_start_session_id")),
         sa.PrimaryKeyConstraint("session_id", "fence", name=op.f("pk_session_start")),
         sqlite_with_rowid=False,
     )
@@ -216,9 +210,7 @@ def upgrade() -> None:
         sa.Column("batch", ROW_NUMBER, nullable=False),
         sa.Column("session_id", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["session_id"], ["session.session_id"], name=op.f("fk_tick_batch_session_id")
-        ),
+        sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_tick_batch_session_id")),
         sa.PrimaryKeyConstraint("batch", name=op.f("pk_tick_batch")),
         sa.UniqueConstraint("session_id", "fingerprint", name=op.f("uq_tick_batch_session_id_fingerprint")),
     )
@@ -230,9 +222,7 @@ def upgrade() -> None:
         sa.Column("slice_number", sa.Integer(), nullable=False),
         sa.Column("quantity", sa.Integer(), nullable=False),
         sa.Column("limit_paise", sa.BigInteger(), nullable=False),
-        sa.CheckConstraint(
-            "length(client_order_id) BETWEEN 1 AND 20", name=op.f("ck_client_order_id_fits_the_broker")
-        ),
+        sa.CheckConstraint("length(client_order_id) BETWEEN 1 AND 20", name=op.f("ck_client_order_id_fits_the_broker")),
         sa.CheckConstraint(
             "limit_paise >= 1 AND limit_paise = CAST(limit_paise AS BIGINT)",
             name=op.f("ck_client_order_limit_whole_paise"),
@@ -260,9 +250,7 @@ def upgrade() -> None:
         sa.Column("command_id", sa.String(), nullable=False),
         sa.Column("answer", sa.String(), nullable=False),
         sa.Column("answered_at", UTCDateTime(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["command_id"], ["command.command_id"], name=op.f("fk_command_answer_command_id")
-        ),
+        sa.ForeignKeyConstraint(["command_id"], ["command.command_id"], name=op.f("fk_command_answer_command_id")),
         sa.PrimaryKeyConstraint("command_id", name=op.f("pk_command_answer")),
         sqlite_with_rowid=False,
     )
@@ -389,9 +377,7 @@ def upgrade() -> None:
             ["client_order_id"], ["client_order.client_order_id"], name=op.f("fk_order_event_client_order_id")
         ),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_order_event")),
-        sa.UniqueConstraint(
-            "client_order_id", "fingerprint", name=op.f("uq_order_event_client_order_id_fingerprint")
-        ),
+        sa.UniqueConstraint("client_order_id", "fingerprint", name=op.f("uq_order_event_client_order_id_fingerprint")),
     )
     op.create_index(op.f("ix_order_event_broker_order_id"), "order_event", ["broker_order_id"], unique=False)
     sqlite = op.get_context().dialect.name == "sqlite"

@@ -7,11 +7,19 @@ Invariants:
 
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from strategy.events import Tick
 
 E = TypeVar("E")
+
+
+class EventSink(Protocol):
+    """Somewhere to put events: the inbox, or something that looks at them on their way there."""
+
+    def put(self, event: Any) -> None:
+        """Take one; never block, never raise."""
+        ...
 
 
 class Inbox(Generic[E]):

@@ -86,9 +86,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over `.env`; the file is looked at before it is believed."""
-        if isinstance(dotenv_settings, DotEnvSettingsSource) and isinstance(
-            dotenv_settings.env_file, (str, Path)
-        ):
+        if isinstance(dotenv_settings, DotEnvSettingsSource) and isinstance(dotenv_settings.env_file, (str, Path)):
             refuse_readable_by_others(Path(dotenv_settings.env_file))
             _refuse_unknown_keys(Path(dotenv_settings.env_file), settings_cls, dotenv_settings.env_vars)
         return init_settings, env_settings, dotenv_settings, file_secret_settings
@@ -118,9 +116,7 @@ class Settings(BaseSettings):
         """A line break copied along would be refused, and shown, by the HTTP library."""
         return SecretStr("".join(value.get_secret_value().split()))
 
-    @field_validator(
-        "simulator_url", "dhan_api_url", "dhan_auth_url", "dhan_feed_url", "dhan_order_update_url"
-    )
+    @field_validator("simulator_url", "dhan_api_url", "dhan_auth_url", "dhan_feed_url", "dhan_order_update_url")
     @classmethod
     def _strip_slash(cls, value: str) -> str:
         return value.rstrip("/")
@@ -210,9 +206,7 @@ class Settings(BaseSettings):
             return [f"{PREFIX}SIMULATOR_URL is not set: start the simulator and set its address"]
         if urlsplit(self.simulator_url).scheme != "http" or not is_loopback(self.simulator_url):
             found = _origin(self.simulator_url)
-            return [
-                f"{PREFIX}SIMULATOR_URL must be http:// on this machine, found {found}: rehearsals stay here"
-            ]
+            return [f"{PREFIX}SIMULATOR_URL must be http:// on this machine, found {found}: rehearsals stay here"]
         return []
 
     def _market_faults(self, mode: str) -> list[str]:
@@ -271,17 +265,11 @@ def refuse_readable_by_others(path: Path) -> None:
         )
 
 
-def _refuse_unknown_keys(
-    path: Path, settings_cls: type[BaseSettings], found: Mapping[str, str | None]
-) -> None:
+def _refuse_unknown_keys(path: Path, settings_cls: type[BaseSettings], found: Mapping[str, str | None]) -> None:
     known = {f"{PREFIX}{name}".lower() for name in settings_cls.model_fields}
-    unknown = sorted(
-        key.upper() for key in found if key.startswith(PREFIX.lower()) and key.lower() not in known
-    )
+    unknown = sorted(key.upper() for key in found if key.startswith(PREFIX.lower()) and key.lower() not in known)
     if unknown:
-        raise SettingsRefused(
-            f"{path}: no setting is called {', '.join(unknown)}; see deployments' example file"
-        )
+        raise SettingsRefused(f"{path}: no setting is called {', '.join(unknown)}; see deployments' example file")
 
 
 def _origin(url: str) -> str:

@@ -7,7 +7,6 @@ Invariants:
 3. Any thread may call: each has an SDK and a connection of its own.
 """
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, timedelta
@@ -27,19 +26,16 @@ from tasks.broker import (
     IpStatus,
     NewOrder,
     OrderOutcomeUnknown,
-    OrderRejected,
     Quote,
     wire,
 )
+from tasks.broker.checks import is_client_order_id, refuse_impossible, refuse_strange_id
 from tasks.broker.http import DhanWire, NoReply, NothingSent, Reply, Timeouts, WireContext
 from tasks.broker.limits import BrokerLimits, Call, Limits
 from tasks.broker.replies import accepted_order_id, answered, is_not_found
 
 T = TypeVar("T")
 
-_CLIENT_ORDER_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
-_BROKER_ORDER_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_PRODUCTS: Final = frozenset({"MARGIN", "INTRADAY"})
 _QUOTES_PER_REQUEST: Final = 1000
 _CANDLE_MINUTES: Final = {60: 1, 300: 5, 900: 15, 1500: 25, 3600: 60}
 
@@ -105,7 +101,7 @@ class DhanBroker:
 
     def place(self, order: NewOrder) -> str:
         """Send once; return the broker's order id."""
-        _refuse_impossible(order)
+        refuse_impossible(order)
         segment, security_id = order.contract.segment, order.contract.security_id
         return self._write(
             lambda sdk: sdk.place_order(
@@ -122,8 +118,8 @@ class DhanBroker:
 
     def modify(self, broker_order_id: str, order: NewOrder) -> None:
         """Restate the whole order with a new limit; `quantity` is the total, not the rest."""
-        _refuse_impossible(order)
-        _refuse_strange_id(broker_order_id)
+        refuse_impossible(order)
+        refuse_strange_id(broker_order_id)
         self._write(
             lambda sdk: sdk.modify_order(
                 order_id=broker_order_id,
@@ -139,12 +135,12 @@ class DhanBroker:
 
     def cancel(self, broker_order_id: str) -> None:
         """Ask for cancellation. BrokerUnavailable while the order is in transit: ask again in a moment."""
-        _refuse_strange_id(broker_order_id)
+        refuse_strange_id(broker_order_id)
         self._write(lambda sdk: sdk.cancel_order(broker_order_id))
 
     def find_order(self, client_order_id: str) -> BrokerOrder | None:
         """Look up by our id. None: the broker says it has none, which is no proof right after a time-out."""
-        if not _CLIENT_ORDER_ID.fullmatch(client_order_id):
+        if not is_client_order_id(client_order_id):
             raise ValueError(f"expected a client order id of [A-Za-z0-9_-], found {client_order_id!r}")
         found = self._read(
             Call.OTHER,
@@ -239,9 +235,7 @@ class DhanBroker:
 
         return self._with_living_token(once)
 
-    def _read_rows(
-        self, ask: Callable[[Any], Reply], read: Callable[[Mapping[str, Any]], T]
-    ) -> tuple[T, ...]:
+    def _read_rows(self, ask: Callable[[Any], Reply], read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
         return self._read(Call.OTHER, ask, lambda reply: wire.rows(answered(reply), read))
 
     def _read(self, call: Call, ask: Callable[[Any], Reply], understand: Callable[[Reply], T]) -> T:
@@ -281,36 +275,6 @@ class DhanBroker:
                 self._opened.append(http)
             sdk = self._mine.sdk = dhanhq(WireContext(self._client_id, http))
         return sdk
-
-
-def _refuse_impossible(order: NewOrder) -> None:
-    contract, quantity, limit_paise = order.contract, order.quantity, order.limit_paise
-    checks = (
-        (
-            _CLIENT_ORDER_ID.fullmatch(order.client_order_id) is not None,
-            f"client order id must be 1 to 20 of A-Za-z0-9_-, found {order.client_order_id!r}",
-        ),
-        (order.product in _PRODUCTS, f"product must be MARGIN or INTRADAY, found {order.product!r}"),
-        (quantity > 0, f"quantity must be positive, found {quantity}"),
-        (quantity % contract.lot_size == 0, f"quantity {quantity} is not in lots of {contract.lot_size}"),
-        (
-            quantity <= contract.freeze_quantity,
-            f"quantity {quantity} is above the most of one order, {contract.freeze_quantity}: slice it",
-        ),
-        (limit_paise > 0, f"limit must be positive, found {limit_paise} paise"),
-        (
-            limit_paise % contract.tick_size_paise == 0,
-            f"limit {limit_paise} paise is not a multiple of {contract.tick_size_paise}",
-        ),
-    )
-    faults = [fault for holds, fault in checks if not holds]
-    if faults:
-        raise OrderRejected(f"not sent, {contract.name}: " + "; ".join(faults))
-
-
-def _refuse_strange_id(broker_order_id: str) -> None:
-    if not _BROKER_ORDER_ID.fullmatch(broker_order_id):
-        raise OrderRejected(f"not sent: expected a broker order id, found {broker_order_id!r}")
 
 
 def _rupees(limit_paise: int) -> float:

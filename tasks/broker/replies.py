@@ -34,9 +34,7 @@ _IP_TEXT: Final = re.compile(
     r"\b(invalid|unauthori[sz]ed|not whitelisted)\b.*\bip\b|\bip\b.*\b(invalid|whitelist)", re.IGNORECASE
 )
 _TRANSIT_TEXT: Final = re.compile(r"\bin transit\b", re.IGNORECASE)
-_NOT_FOUND_TEXT: Final = re.compile(
-    r"incorrect request for order|no (such )?order|order not found", re.IGNORECASE
-)
+_NOT_FOUND_TEXT: Final = re.compile(r"incorrect request for order|no (such )?order|order not found", re.IGNORECASE)
 _SHOWN_CHARACTERS: Final = 200
 
 

@@ -95,9 +95,7 @@ class TokenSource:
                 if not self._token:
                     self.replace("")
         if not self._token:
-            raise AuthenticationDead(
-                "there is no access token and no PIN and TOTP secret to mint one: set them"
-            )
+            raise AuthenticationDead("there is no access token and no PIN and TOTP secret to mint one: set them")
         return self._token
 
     def replace(self, dead: str) -> bool:
@@ -135,9 +133,7 @@ class TokenSource:
                 elif self._valid_until_ms:
                     self._renew()
             if self._valid_until_ms and self._valid_until_ms <= at_ms:
-                raise AuthenticationDead(
-                    "the access token ends before the session does: make a new one at Dhan"
-                )
+                raise AuthenticationDead("the access token ends before the session does: make a new one at Dhan")
             return self._valid_until_ms
 
     @property
@@ -252,9 +248,7 @@ class TokenSource:
                     break
                 except BlockingIOError:
                     if deadline.passed:
-                        raise BrokerUnavailable(
-                            "another process is minting a token and does not end"
-                        ) from None
+                        raise BrokerUnavailable("another process is minting a token and does not end") from None
                     pause(0.05)
             yield
         finally:
@@ -267,9 +261,7 @@ def totp(secret: str, at_s: int) -> str:
     try:
         key = base64.b32decode(padded)
     except ValueError:
-        raise AuthenticationDead(
-            "the TOTP secret is not base32: copy the text key, not the six digits"
-        ) from None
+        raise AuthenticationDead("the TOTP secret is not base32: copy the text key, not the six digits") from None
     digest = hmac.new(key, struct.pack(">Q", at_s // _TOTP_STEP_S), hashlib.sha1).digest()
     offset = digest[-1] & 0x0F
     number = int.from_bytes(digest[offset : offset + 4]) & 0x7FFF_FFFF

@@ -293,17 +293,13 @@ def ip_status(found: Any) -> IpStatus:
     if not isinstance(found, dict):
         return IpStatus(known=False, orders_allowed=False, detail=f"the broker answered {_shown(found)}")
     seen, listed = found.get("detectedIP"), (found.get("primaryIP"), found.get("secondaryIP"))
-    detail = (
-        f"seen from {seen or 'an unknown address'}, allowed {listed[0] or 'none'} and {listed[1] or 'none'}"
-    )
+    detail = f"seen from {seen or 'an unknown address'}, allowed {listed[0] or 'none'} and {listed[1] or 'none'}"
     allowed = found.get("ordersAllowed")
     if isinstance(allowed, bool):
         return IpStatus(known=True, orders_allowed=allowed, detail=detail)
     match = str(found.get("ipMatchStatus") or "").upper()
     if match:
-        return IpStatus(
-            known=True, orders_allowed=match in {"PRIMARY_MATCH", "SECONDARY_MATCH"}, detail=detail
-        )
+        return IpStatus(known=True, orders_allowed=match in {"PRIMARY_MATCH", "SECONDARY_MATCH"}, detail=detail)
     if seen and any(listed):
         return IpStatus(known=True, orders_allowed=seen in listed, detail=detail)
     return IpStatus(known=False, orders_allowed=False, detail=detail)
@@ -325,10 +321,7 @@ def index_candles(found: Any, day: date) -> tuple[IndexCandle, ...]:
     if not isinstance(found, dict):
         raise WireError(f"expected candle columns, found {_shown(found)}")
     columns = [found.get(name) or [] for name in ("timestamp", "open", "high", "low", "close")]
-    if (
-        not all(isinstance(column, list) for column in columns)
-        or len({len(column) for column in columns}) != 1
-    ):
+    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
         raise WireError(f"expected five candle columns of one length, found {[_length(c) for c in columns]}")
     candles = [
         IndexCandle(
@@ -340,9 +333,7 @@ def index_candles(found: Any, day: date) -> tuple[IndexCandle, ...]:
         )
         for start, opening, high, low, close in zip(*columns, strict=True)
     ]
-    of_day = [
-        c for c in candles if datetime.fromtimestamp(c.start_ms / 1000, UTC).astimezone(IST).date() == day
-    ]
+    of_day = [c for c in candles if datetime.fromtimestamp(c.start_ms / 1000, UTC).astimezone(IST).date() == day]
     # The newest minute may be there before its prices are.
     return tuple(sorted((c for c in of_day if c.low_paise > 0), key=lambda c: c.start_ms))
 

@@ -8,7 +8,7 @@ Invariants:
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from strategy.events import PoisonedTick, Tick
@@ -16,7 +16,7 @@ from tasks.feed import FeedName
 from tasks.feed.connection import Connection, ConnectionLost, Message
 from tasks.feed.decode import Decoder, Disconnect
 from tasks.feed.line import Line, Patience, Refused, TokenDead
-from tasks.inbox import Inbox
+from tasks.inbox import EventSink
 
 _TICKER, _FULL = 15, 21  # request codes; one more unsubscribes
 _GOODBYE = json.dumps({"RequestCode": 12})
@@ -47,7 +47,7 @@ class DhanFeed:
         *,
         client_id: str,
         token: Callable[[], str],
-        inbox: Inbox[Any],
+        inbox: EventSink,
         now_ms: Callable[[], int],
         patience: Patience | None = None,
         expects_ticks: Callable[[int], bool] = lambda _: True,
@@ -132,8 +132,7 @@ class DhanFeed:
                         "RequestCode": code,
                         "InstrumentCount": len(batch),
                         "InstrumentList": [
-                            {"ExchangeSegment": segment, "SecurityId": security_id}
-                            for segment, security_id in batch
+                            {"ExchangeSegment": segment, "SecurityId": security_id} for segment, security_id in batch
                         ],
                     }
                 )

@@ -233,16 +233,14 @@ class Line:
         # Half of it is chance, so that several processes do not come back as one.
         retry_s = longest_s * random.uniform(0.5, 1.0)  # noqa: S311  # spreading retries is not cryptography
         self._tell(
-            FeedLost(
-                at_ms=self._now_ms(), feed=self._name, reason=str(lost), grave=grave, retry_after_s=retry_s
-            )
+            FeedLost(at_ms=self._now_ms(), feed=self._name, reason=str(lost), grave=grave, retry_after_s=retry_s)
         )
         return retry_s
 
     def _ask_for_token(self) -> None:
         try:
             self._on_token_dead()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # Whatever keeps a new token from coming, the feed goes on trying; FeedLost says that it is grave.
             log.warning("feed %s: no new token: %s", self._name, error)
 

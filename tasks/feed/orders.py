@@ -13,13 +13,12 @@ import json
 import logging
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
 
 from tasks.broker.wire import WireError, order_update
 from tasks.feed import FeedName
 from tasks.feed.connection import Connection, Message
 from tasks.feed.line import Line, Patience
-from tasks.inbox import Inbox
+from tasks.inbox import EventSink
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ class OrderFeed:
         *,
         client_id: str,
         token: Callable[[], str],
-        inbox: Inbox[Any],
+        inbox: EventSink,
         now_ms: Callable[[], int],
         patience: Patience | None = None,
         on_token_dead: Callable[[str], object] = lambda _: None,

@@ -1,0 +1,228 @@
+"""The simulated market: index paths, and what options are quoted at on top of them.
+
+Invariants:
+1. Every price is a function of (seed, day, security, moment). Neither subscriptions nor orders move it.
+2. Bids are below asks, on the tick (5 paise), never negative; an option's last price changes once a second, at its print.
+3. An option's day high, low and open are those of all its prints of the day.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from simulator.instruments import AT_THE_MONEY_VOLATILITY, TICK_PAISE, Listed, Listing
+from simulator.packets import Level
+from simulator.paths import IndexPath, Window
+from simulator.pricing import RATE, YEAR_MS, option_price, smile
+from strategy.instruments import INDICES, Index, Underlying
+
+PRINT_OFFSET_MS = 750
+LEVELS = 5
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Both sides of an option's book at one moment: (price in paise, quantity in units, orders), best first."""
+
+    bids: tuple[tuple[int, int, int], ...]
+    asks: tuple[tuple[int, int, int], ...]
+
+    @property
+    def bid_paise(self) -> int:
+        """The best bid, 0 when nobody bids."""
+        return self.bids[0][0] if self.bids else 0
+
+    @property
+    def ask_paise(self) -> int:
+        """The best ask."""
+        return self.asks[0][0]
+
+    def levels(self) -> list[Level]:
+        """Five rows as the feed's full packet has them."""
+        rows: list[Level] = []
+        for i in range(LEVELS):
+            bid, bid_quantity, bid_orders = self.bids[i] if i < len(self.bids) else (0, 0, 0)
+            ask, ask_quantity, ask_orders = self.asks[i] if i < len(self.asks) else (0, 0, 0)
+            rows.append((bid_quantity, ask_quantity, bid_orders, ask_orders, bid / 100, ask / 100))
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A security's day so far. Prices in paise; `last_at_ms` 0 means it has not traded today."""
+
+    last_paise: int
+    last_at_ms: int
+    last_quantity: int
+    average_paise: int
+    volume: int
+    open_paise: int
+    high_paise: int
+    low_paise: int
+    previous_close_paise: int
+    open_interest: int
+
+
+@dataclass(slots=True)
+class _Tape:
+    """The prints of one option so far, and their running totals."""
+
+    last: list[int]
+    high: int = 0
+    low: int = 0
+    total: int = 0
+
+
+class Market:
+    """Prices of the day."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        day: date,
+        windows: Sequence[Window],
+        paths: Mapping[Underlying, IndexPath],
+        listing: Listing,
+    ) -> None:
+        self.seed = seed
+        self.day = day
+        self.windows = tuple(windows)
+        self.paths = dict(paths)
+        self.listing = listing
+        self._prints = [at for opens, closes in windows for at in range(opens + PRINT_OFFSET_MS, closes, 1000)]
+        self._tapes: dict[str, _Tape] = {}
+        self._salt = scramble(seed * 1_000_003 + day.toordinal())
+
+    def is_open(self, at_ms: int) -> bool:
+        """True inside a trading window."""
+        return any(opens <= at_ms < closes for opens, closes in self.windows)
+
+    def print_times(self, from_ms: int, until_ms: int) -> Sequence[int]:
+        """When options print in [from, until)."""
+        return self._prints[bisect_right(self._prints, from_ms - 1) : bisect_right(self._prints, until_ms - 1)]
+
+    def spot_paise(self, underlying: Underlying, at_ms: int) -> int:
+        """The index at a moment."""
+        return self.paths[underlying].price_at(at_ms)
+
+    def fair_paise(self, listed: Listed, at_ms: int) -> float:
+        """What the option is worth, between the ticks."""
+        spot = self.paths[listed.index.underlying].price_at(at_ms) / 100
+        years = (listed.expiry_ms - at_ms) / YEAR_MS
+        return 100 * option_price(
+            spot=spot, strike=listed.strike, years=years, volatility=self.volatility(listed, spot, years),
+            is_call=listed.is_call, rate=RATE,
+        )  # fmt: skip
+
+    def volatility(self, listed: Listed, spot: float, years: float) -> float:
+        """The implied volatility the market quotes for this strike."""
+        return smile(at_the_money=AT_THE_MONEY_VOLATILITY, spot=spot, strike=listed.strike, years=years)
+
+    def depth(self, listed: Listed, at_ms: int) -> Depth:
+        """Bids and asks at a moment; quantities change every second, prices with the index."""
+        fair = self.fair_paise(listed, at_ms)
+        noise = scramble(self._salt ^ listed.security_id * 0x9E37_79B9 ^ at_ms // 1000)
+        half_spread = (2.5 + 0.0012 * fair) * (0.6 + (noise & 0xFF) / 200.0)
+        ask = max(TICK_PAISE, -(-int(fair + half_spread + 0.999) // TICK_PAISE) * TICK_PAISE)
+        bid = max(0, int(fair - half_spread) // TICK_PAISE * TICK_PAISE)
+        step = TICK_PAISE * (1 + int(fair) // 20_000)
+        lot = listed.lot_size
+        noise >>= 8
+        bids = []
+        asks = []
+        for i in range(LEVELS):
+            lots = 4 + (noise & 0x1F) * (i + 1)
+            if bid - i * step > 0:
+                bids.append((bid - i * step, lot * lots, 1 + lots // 3))
+            lots = 4 + (noise >> 5 & 0x1F) * (i + 1)
+            asks.append((ask + i * step, lot * lots, 1 + lots // 3))
+            noise >>= 10
+        return Depth(tuple(bids), tuple(asks))
+
+    def print_at(self, listed: Listed, at_ms: int) -> int:
+        """The price of the trade that prints at `at_ms`: at the bid, at the ask or between."""
+        depth = self.depth(listed, at_ms)
+        bid, ask = max(depth.bid_paise, TICK_PAISE), depth.ask_paise
+        side = scramble(self._salt ^ listed.security_id ^ at_ms) % 5
+        if side < 2:
+            return bid
+        if side < 4:
+            return ask
+        return (bid + ask) // 2 // TICK_PAISE * TICK_PAISE
+
+    def last_paise(self, listed: Listed, at_ms: int) -> int:
+        """The last traded price at a moment; yesterday's close before the first print."""
+        count = bisect_right(self._prints, at_ms)
+        return self.print_at(listed, self._prints[count - 1]) if count else listed.reference_paise
+
+    def option_summary(self, listed: Listed, at_ms: int) -> Summary:
+        """The option's day up to a moment (inclusive)."""
+        count = bisect_right(self._prints, at_ms)
+        interest = self.open_interest(listed)
+        if not count:
+            return Summary(listed.reference_paise, 0, 0, 0, 0, 0, 0, 0, listed.reference_paise, interest)
+        tape = self._tape_until(listed, count)
+        pace = 1 + scramble(self._salt ^ listed.security_id) % 40
+        moneyness = abs(listed.strike * 100 - self.paths[listed.index.underlying].previous_close_paise)
+        near = moneyness < listed.index.strike_step_points * 1000
+        lots = pace * (20 if near else 2)
+        quantity = listed.lot_size * (1 + scramble(self._salt ^ listed.security_id ^ count) % 8)
+        if len(tape.last) == count:
+            high, low, total = tape.high, tape.low, tape.total
+        else:
+            prints = tape.last[:count]
+            high, low, total = max(prints), min(prints), sum(prints)
+        return Summary(
+            tape.last[count - 1], self._prints[count - 1], quantity, total // count, listed.lot_size * lots * count,
+            tape.last[0], high, low, listed.reference_paise, interest,
+        )  # fmt: skip
+
+    def option_prints(self, listed: Listed, at_ms: int) -> tuple[Sequence[int], Sequence[int]]:
+        """Times and prices of all prints up to a moment (inclusive)."""
+        count = bisect_right(self._prints, at_ms)
+        return self._prints[:count], self._tape_until(listed, count).last[:count]
+
+    def index_summary(self, index: Index, at_ms: int) -> Summary:
+        """The index's day up to a moment (inclusive); indices have no volume."""
+        path = self.paths[index.underlying]
+        count = path.position(at_ms + 1)
+        if not count:
+            close = path.previous_close_paise
+            return Summary(close, 0, 0, 0, 0, 0, 0, 0, close, 0)
+        last = count - 1
+        return Summary(
+            path.price_paise[last], path.at_ms[last], 0, 0, 0,
+            path.price_paise[0], path.high_paise[last], path.low_paise[last], path.previous_close_paise, 0,
+        )  # fmt: skip
+
+    def open_interest(self, listed: Listed) -> int:
+        """Units outstanding, the day's constant."""
+        return listed.lot_size * (500 + scramble(self._salt ^ listed.security_id ^ 0x5EED) % 40_000)
+
+    def _tape_until(self, listed: Listed, count: int) -> _Tape:
+        tape = self._tapes.get(listed.security)
+        if tape is None:
+            tape = self._tapes[listed.security] = _Tape([])
+        for at in self._prints[len(tape.last) : count]:
+            price = self.print_at(listed, at)
+            tape.high = max(tape.high, price)
+            tape.low = min(tape.low or price, price)
+            tape.total += price
+            tape.last.append(price)
+        return tape
+
+
+def scramble(value: int) -> int:
+    """A number that looks random and depends on `value` alone (the mixing step of splitmix64)."""
+    value = (value + 0x9E37_79B9_7F4A_7C15) & _MASK
+    value = (value ^ value >> 30) * 0xBF58_476D_1CE4_E5B9 & _MASK
+    value = (value ^ value >> 27) * 0x94D0_49BB_1331_11EB & _MASK
+    return value ^ value >> 31
+
+
+def index_of(security: str) -> Index | None:
+    """The index that "IDX_I:13" names, if it is one of ours."""
+    return next((index for index in INDICES.values() if index.security == security), None)

@@ -1,0 +1,178 @@
+"""The simulator as a server: one loopback port for Dhan's REST, its two sockets, its files, and the control room.
+
+Invariants:
+1. A request passes the same gates in the same order as at Dhan: fault, path, token, rate, address, handler.
+2. Only loopback is listened on.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from simulator.control import ControlApi, LockStepRoom
+from simulator.data_api import DataApi
+from simulator.faults import Fault
+from simulator.login_api import LoginApi
+from simulator.replies import bad_gateway, data_refusal, gateway_not_found, refusal, too_many_requests
+from simulator.routes import Route, find_route
+from simulator.stage import Stage
+from simulator.trading_api import TradingApi
+from simulator.wire import Connection, Request, Response, Room
+
+REQUEST_LOG_MAX = 100_000
+_RUNNER_PERIOD_S = 0.01
+_PARENT_CHECK_S = 0.2
+
+
+class Server:
+    """Everything behind the port."""
+
+    def __init__(self, stage: Stage, speed: float) -> None:
+        self.stage = stage
+        self.speed = speed
+        self.control = ControlApi(stage, speed)
+        self._lockstep = LockStepRoom(stage)
+        self._handlers: dict[str, Callable[..., Response]] = {
+            **TradingApi(stage).handlers,
+            **DataApi(stage).handlers,
+            **LoginApi(stage).handlers,
+        }
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, port: int) -> int:
+        """Open the port (0: any free one) and return its number."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self, self._connections), "127.0.0.1", port)
+        number: int = self._server.sockets[0].getsockname()[1]
+        return number
+
+    async def run(self, ended: asyncio.Event, parent_pid: int | None) -> None:
+        """Serve until `ended` is set or the parent is gone; at a speed, move the clock."""
+        tasks = [asyncio.create_task(self._watch_parent(parent_pid, ended))] if parent_pid else []
+        if self.speed:
+            tasks.append(asyncio.create_task(self._run_clock()))
+        await ended.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.shut()
+
+    # -- what a connection asks ---------------------------------------------------------------------------------------
+
+    def date_header(self) -> str:
+        """Market time, as off as a fault makes it."""
+        skew = self.stage.faults.lasting("clock_skew", self.stage.now_ms)
+        return formatdate(self.stage.now_ms / 1000 + (skew.number("skew_s", 30.0) if skew else 0.0), usegmt=True)
+
+    def room(self, request: Request) -> Room | Response:
+        """Where a WebSocket leads."""
+        if request.path == "/control/lockstep":
+            if self.speed:
+                return Response.of({"error": "expected lock-step (--speed 0), found a market that runs by itself"}, 409)
+            return self._lockstep
+        if request.path.rstrip("/") == "/order-update":
+            return self.stage.alerts
+        if request.path.rstrip("/") == "/market-feed":
+            feed, now_ms = self.stage.feed, self.stage.now_ms
+            if now_ms < feed.refused_until_ms or self.stage.faults.lasting("feed_refused", now_ms):
+                return Response(status=429, body=b"Too Many Requests", content_type="text/plain")
+            return feed
+        return gateway_not_found(request, self.stage.now_ms)
+
+    def respond(self, request: Request) -> Response:
+        """Answer one request."""
+        if request.path.startswith("/control/"):
+            return self.control.respond(request)
+        found = find_route(request.method, request.path)
+        self._log(request, found[0].call if found else None)
+        if found is None:
+            return gateway_not_found(request, self.stage.now_ms)
+        route, parts = found
+        fault = self.stage.faults.in_call(route.call, self.stage.now_ms) if self.stage.faults.any_posted() else None
+        if fault is None:
+            return self._serve(route, parts, request)
+        return self._serve_with(fault, route, parts, request)
+
+    def _serve(self, route: Route, parts: dict[str, str], request: Request) -> Response:
+        refused = self._gate(route, request)
+        return refused if refused is not None else self._handlers[route.call](request, **parts)
+
+    def _gate(self, route: Route, request: Request) -> Response | None:
+        stage, headers = self.stage, request.headers
+        if route.access in ("trading", "data"):
+            problem = stage.credentials.token_problem(headers.get("access-token", ""))
+            if problem is not None:
+                return data_refusal(problem, 401) if route.access == "data" else refusal("DH-906", "Invalid Token", 401)
+        if route.access == "data" and headers.get("client-id") != stage.credentials.client_id:
+            return data_refusal("810", 401)
+        if route.kind == "chain":
+            if not stage.limits.allows_chain(f"{route.call} {request.body!r}", stage.now_ms):
+                return data_refusal("805", 429)
+        elif route.kind != "free" and not stage.limits.allows(route.kind, stage.now_ms):
+            return data_refusal("805", 429) if route.kind == "quote" else too_many_requests()
+        if route.writes and not stage.credentials.allows_orders_from(request.peer):
+            return refusal("DH-905", "Invalid IP")
+        return None
+
+    def _serve_with(self, fault: Fault, route: Route, parts: dict[str, str], request: Request) -> Response:
+        """The reply as the fault will have it; most first do what was asked."""
+        name = fault.name
+        if name == "reset_before":
+            return Response(delivery="reset")
+        if name == "rate_storm":
+            return data_refusal("805", 429) if route.access == "data" else too_many_requests()
+        if name == "ip_refused":
+            return refusal("DH-905", "Invalid IP") if route.writes else self._serve(route, parts, request)
+        if name == "data_plan_lost":
+            return data_refusal("806", 401) if route.access == "data" else self._serve(route, parts, request)
+        if name == "token_death":
+            self.stage.credentials.kill()
+            return self._serve(route, parts, request)
+        if name in ("bad_gateway", "server_error") and not fault.settings.get("accepted", False):
+            return _broken(name)
+        served = self._serve(route, parts, request)
+        if name in ("bad_gateway", "server_error"):
+            return _broken(name)
+        if name == "reset_after":
+            return Response(delivery="reset")
+        if name == "reply_lost":
+            return Response(delivery="never", hold_s=fault.number("hold_s", 120.0))
+        if name == "empty_202":
+            return Response(status=202)
+        if name == "slow_drip":
+            served.delivery, served.hold_s = "drip", fault.number("drip_s", 0.05)
+        return served
+
+    def _log(self, request: Request, call: str | None) -> None:
+        log = self.control.requests
+        if len(log) < REQUEST_LOG_MAX:
+            entry: dict[str, Any] = {
+                "n": len(log) + 1, "at_ms": self.stage.now_ms, "method": request.method, "path": request.path, "call": call,
+            }  # fmt: skip
+            log.append(entry)
+
+    # -- what runs beside -----------------------------------------------------------------------------------------
+
+    async def _run_clock(self) -> None:
+        loop = asyncio.get_running_loop()
+        began_s, began_ms = loop.time(), self.stage.now_ms
+        while not self.stage.over:
+            await asyncio.sleep(_RUNNER_PERIOD_S)
+            self.stage.play(began_ms + round((loop.time() - began_s) * self.speed * 1000))
+
+    async def _watch_parent(self, parent_pid: int, ended: asyncio.Event) -> None:
+        while os.getppid() == parent_pid:
+            await asyncio.sleep(_PARENT_CHECK_S)
+        ended.set()
+
+
+def _broken(name: str) -> Response:
+    if name == "bad_gateway":
+        return bad_gateway()
+    return refusal("DH-908", "Internal server error", 500)

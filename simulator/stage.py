@@ -1,0 +1,250 @@
+"""The simulated day as a whole: its clock, and what happens when the clock is moved.
+
+Only `play` moves the clock. It merges index ticks, option prints and the order agenda in order of time, and lets what came
+of it out to the sockets at its end. Between two calls nothing changes but what a client asks for.
+
+Invariants:
+1. Market time never runs backwards and never passes the day's end.
+2. `play(a); play(b)` and `play(b)` leave the same market, orders and money behind.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, time
+
+from simulator.agenda import Agenda
+from simulator.alerts import AlertRoom
+from simulator.credentials import (
+    DEFAULT_CLIENT_ID,
+    DEFAULT_PIN,
+    DEFAULT_TOKEN,
+    DEFAULT_TOTP_SECRET,
+    Credentials,
+)
+from simulator.exchange import DEFAULT_TRANSIT_MS, Exchange
+from simulator.faults import Faults
+from simulator.feed import FeedRoom
+from simulator.history import History
+from simulator.instruments import Listing
+from simulator.limits import RateLimits
+from simulator.market import Market
+from simulator.orders import Order, render_alert
+from simulator.paths import IndexPath, Window, seeded_path
+from simulator.positions import Account
+from simulator.replay import Recording, RecordingError, read_recording
+from simulator.sessions import moment_ms, trading_windows
+from strategy.calendar import OutsideKnownData
+from strategy.instruments import INDICES, Underlying
+
+SLICE_MS = 1_000
+IDLE_SLICE_MS = 30_000
+AFTER_CLOSE_MS = 30 * 60_000
+INTRADAY_SQUAREOFF = time(15, 20)
+# Where the seeded indices come from: levels of the days around November 2026.
+USUAL_LEVELS = {
+    Underlying.NIFTY: 24_400.0,
+    Underlying.BANKNIFTY: 54_200.0,
+    Underlying.FINNIFTY: 25_850.0,
+    Underlying.SENSEX: 80_100.0,
+}
+
+
+class DayInvalid(Exception):
+    """The day cannot be played; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What to play."""
+
+    day: date
+    seed: int = 7
+    indices: tuple[Underlying, ...] = (Underlying.NIFTY,)
+    recording: str | None = None
+    start: time = time(9, 0)
+    client_id: str = DEFAULT_CLIENT_ID
+    token: str = DEFAULT_TOKEN
+    pin: str = DEFAULT_PIN
+    totp_secret: str = DEFAULT_TOTP_SECRET
+    funds_paise: int = 500_000_00
+    transit_ms: int = DEFAULT_TRANSIT_MS
+    rate_limits: bool = True
+    stacked: bool = False
+
+
+@dataclass(slots=True)
+class PnlExit:
+    """The account's profit and loss limits for the day, in paise."""
+
+    profit_paise: int
+    loss_paise: int
+    products: list[str]
+    kill_switch: bool
+
+
+class Stage:
+    """One simulated day."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.windows, recording = _windows_and_recording(setup)
+        self.now_ms = moment_ms(setup.day, setup.start)
+        if self.now_ms >= self.windows[-1][1]:
+            raise DayInvalid(
+                f"expected a start before the close of {setup.day}, found {setup.start}; choose an earlier one"
+            )
+        self.end_ms = self.windows[-1][1] + AFTER_CLOSE_MS
+        paths = _paths(setup, self.windows, recording)
+        closes = {underlying: path.previous_close_paise / 100 for underlying, path in paths.items()}
+        self.listing = Listing(setup.day, closes)
+        self.market = Market(seed=setup.seed, day=setup.day, windows=self.windows, paths=paths, listing=self.listing)
+        self.history = History(
+            seed=setup.seed, day=setup.day, today=paths, recording=recording,
+            recorded=setup.indices[0] if recording else None, _earlier={},
+        )  # fmt: skip
+        self.agenda = Agenda()
+        self.faults = Faults(setup.day)
+        self.limits = RateLimits(enforced=setup.rate_limits)
+        self.credentials = Credentials(
+            client_id=setup.client_id, token=setup.token, pin=setup.pin, totp_secret=setup.totp_secret,
+            now_ms=lambda: self.now_ms,
+        )  # fmt: skip
+        self.account = Account(self.market, setup.funds_paise)
+        self.exchange = Exchange(
+            market=self.market,
+            agenda=self.agenda,
+            account=self.account,
+            publish=self._publish,
+            transit_ms=setup.transit_ms,
+        )
+        self.feed = FeedRoom(self.market, self.credentials, self.faults, stacked=setup.stacked)
+        self.alerts = AlertRoom(self.credentials, self.faults)
+        self.kill_switch = False
+        self.pnl_exit: PnlExit | None = None
+        self.agenda.enter(self.windows[-1][1], self.exchange.expire_all)
+        squareoff_ms = moment_ms(setup.day, INTRADAY_SQUAREOFF)
+        if self.now_ms < squareoff_ms and self.market.is_open(squareoff_ms):
+            self.agenda.enter(squareoff_ms, lambda at: self.exchange.close_out(at, {"INTRADAY"}))
+
+    @property
+    def over(self) -> bool:
+        """The day has been played to its end."""
+        return self.now_ms >= self.end_ms
+
+    def slice_end(self) -> int:
+        """Where the next lock-step slice ends: a second in trading, up to half a minute outside, never over an edge."""
+        step = SLICE_MS if self.market.is_open(self.now_ms) else IDLE_SLICE_MS
+        edges = [edge for window in self.windows for edge in window if edge > self.now_ms]
+        return min([self.now_ms + step - self.now_ms % SLICE_MS, self.end_ms, *edges])
+
+    def play(self, until_ms: int) -> None:
+        """Move the clock to `until_ms`; everything due before it happens."""
+        until_ms = min(until_ms, self.end_ms)
+        if until_ms <= self.now_ms:
+            return
+        if self.faults.any_posted():
+            self._strike()
+        self.feed.begin(self.now_ms)
+        self.alerts.begin(self.now_ms)
+        for at_ms, happen in self._market_events(until_ms):
+            self.agenda.run_before(at_ms)
+            self.now_ms = at_ms
+            happen(at_ms)
+        self.agenda.run_before(until_ms)
+        self.now_ms = until_ms
+        self.feed.flush(until_ms)
+        self.alerts.flush()
+
+    def _market_events(self, until_ms: int) -> list[tuple[int, Callable[[int], None]]]:
+        wanted = self.feed.wanted()
+        events: list[tuple[int, Callable[[int], None]]] = []
+        for index in INDICES.values():
+            if index.security not in wanted:
+                continue
+            path = self.market.paths[index.underlying]
+            for position in range(path.position(self.now_ms), path.position(until_ms)):
+                price = path.price_paise[position]
+                events.append(
+                    (
+                        path.at_ms[position],
+                        lambda at, index=index, price=price: self.feed.index_ticked(index, price, at),
+                    )  # type: ignore[misc]
+                )
+        if wanted or self.exchange.has_working_orders() or self.pnl_exit or self.exchange.orders:
+            listed = [
+                self.listing.by_security[security]
+                for security in sorted(wanted)
+                if security in self.listing.by_security
+            ]
+
+            def printed(at_ms: int) -> None:
+                for option in listed:
+                    if at_ms < option.expiry_ms:
+                        self.feed.option_printed(option, at_ms)
+                if self.exchange.has_working_orders():
+                    self.exchange.on_print(at_ms)
+                if self.pnl_exit is not None:
+                    self._check_pnl_exit(self.pnl_exit, at_ms)
+
+            events += [(at, printed) for at in self.market.print_times(self.now_ms, until_ms)]
+        events.sort(key=lambda event: event[0])
+        return events
+
+    def _strike(self) -> None:
+        now_ms = self.now_ms
+        for fault in self.faults.once(now_ms):
+            if fault.name == "order_socket_reset":
+                self.alerts.reset_all()
+            else:
+                self.feed.strike(fault, now_ms)
+        if self.faults.take_token_death(now_ms):
+            self.credentials.kill()
+
+    def _publish(self, order: Order, last_fill_paise: int, at_ms: int) -> None:
+        last = self.market.last_paise(order.listed, at_ms)
+        alert = render_alert(order, self.credentials.client_id, last_paise=last, last_fill_paise=last_fill_paise)
+        self.alerts.publish(alert, at_ms)
+
+    def _check_pnl_exit(self, limits: PnlExit, at_ms: int) -> None:
+        products = {"MARGIN" if name == "DELIVERY" else name for name in limits.products}
+        pnl = self.account.pnl_paise(at_ms, products)
+        if (limits.profit_paise and pnl >= limits.profit_paise) or (limits.loss_paise and pnl <= -limits.loss_paise):
+            self.pnl_exit = None
+            self.exchange.close_out(at_ms, products)
+            self.kill_switch = self.kill_switch or limits.kill_switch
+
+
+def _windows_and_recording(setup: Setup) -> tuple[tuple[Window, ...], Recording | None]:
+    recording = None
+    if setup.recording is not None:
+        from pathlib import Path
+
+        recording = read_recording(Path(setup.recording))
+        recording.path(setup.day)  # the day is in it, or RecordingError says which days are
+        name = recording.instrument
+        if name in Underlying and name != setup.indices[0]:
+            raise RecordingError(f"expected a recording of {setup.indices[0]}, found one of {name}; say --index {name}")
+    try:
+        windows = trading_windows(setup.day)
+    except OutsideKnownData as error:
+        if recording is None:
+            raise DayInvalid(str(error)) from error
+        windows = recording.windows(setup.day)
+    if not windows:
+        raise DayInvalid(
+            f"expected a trading day, found {setup.day:%A} {setup.day} on which the market is closed; choose another --day"
+        )
+    return windows, recording
+
+
+def _paths(setup: Setup, windows: Sequence[Window], recording: Recording | None) -> Mapping[Underlying, IndexPath]:
+    paths = {}
+    for underlying, index in INDICES.items():
+        if recording is not None and underlying is setup.indices[0]:
+            paths[underlying] = recording.path(setup.day)
+            continue
+        paths[underlying] = seeded_path(
+            seed=setup.seed, key=int(index.security_id), day_ordinal=setup.day.toordinal(), windows=windows,
+            previous_close=USUAL_LEVELS[underlying],
+        )  # fmt: skip
+    return paths

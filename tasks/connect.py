@@ -45,7 +45,7 @@ from tasks.clock import (
     wall_clock,
 )
 from tasks.feed.dhan import DhanFeed
-from tasks.feed.line import Patience
+from tasks.feed.line import REHEARSAL_PATIENCE, Patience
 from tasks.feed.orders import OrderFeed
 from tasks.inbox import Inbox
 from tasks.instruments import InstrumentMaster
@@ -255,8 +255,7 @@ class Connections:
     def open_market(self, *, busy: Callable[[], bool]) -> Iterator[Market]:
         """Feeds and clock. `busy` is asked by a lock-step clock: true while a broker call is in flight."""
         inbox: Inbox[object] = Inbox()
-        # In lock-step the market stands still as long as the bot likes: silence means nothing.
-        patience = Patience(silence_s=None) if self.settings.rehearsing else Patience()
+        patience = REHEARSAL_PATIENCE if self.settings.rehearsing else Patience()
         feed = DhanFeed(
             self.settings.feed_url,
             client_id=self.settings.client_id,
@@ -265,6 +264,7 @@ class Connections:
             now_ms=self.now_ms,
             patience=patience,
             expects_ticks=self.hours.is_open,
+            on_token_dead=self.tokens.replace,
             force_ipv4=self.settings.force_ipv4,
         )
         orders = OrderFeed(

@@ -124,7 +124,7 @@ class DhanBroker:
             lambda sdk: sdk.modify_order(
                 order_id=broker_order_id,
                 order_type="LIMIT",
-                leg_name="",
+                leg_name="ENTRY_LEG",  # an empty text is refused for other fields, this is what bots send
                 quantity=order.quantity,
                 price=_rupees(order.limit_paise),
                 trigger_price=0,

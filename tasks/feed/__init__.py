@@ -29,7 +29,7 @@ class FeedLost:
     """The socket is gone or could not be opened; the feed tries again by itself.
 
     `grave` asks for a person: another process uses the account (805), the data plan or the token is dead, the
-    broker throttles the account. `reason` holds no secret.
+    broker throttles the account, or it is the third failure in a row. `reason` holds no secret.
     """
 
     at_ms: int

@@ -29,6 +29,7 @@ _DEAD_AFTER_S: Final = 40.0
 _LOOK_EVERY_S: Final = 1.0
 _SETTLED_AFTER_S: Final = 10.0
 _SILENCE_MOST_S: Final = 300.0
+_GRAVE_TRIES: Final = 3
 _HTTP_UNAUTHORIZED: Final = frozenset({401, 403})
 _HTTP_TOO_MANY: Final = 429
 
@@ -47,6 +48,10 @@ class Patience:
     longest_retry_s: float = 30.0
     crowded_retry_s: float = 60.0  # another process has the account, or the broker throttles it
     silence_s: float | None = 20.0
+
+
+# A rehearsal's market moves a hundred times as fast, or stands until the feed is back: real seconds are dear.
+REHEARSAL_PATIENCE: Final = Patience(first_retry_s=0.05, longest_retry_s=1.0, crowded_retry_s=0.5, silence_s=None)
 
 
 class Refused(ConnectionLost):
@@ -225,7 +230,8 @@ class Line:
         self._tries = 0 if settled else self._tries + 1
         if isinstance(lost, TokenDead):
             self._ask_for_token()
-        grave = isinstance(lost, (Refused, TokenDead))
+        # A dead token shows at the order socket as a reset right after the login, again and again.
+        grave = isinstance(lost, (Refused, TokenDead)) or self._tries >= _GRAVE_TRIES
         exponent = min(max(self._tries - 1, 0), 16)
         longest_s = min(self._patience.longest_retry_s, self._patience.first_retry_s * 2.0**exponent)
         if isinstance(lost, Refused):

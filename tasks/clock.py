@@ -169,6 +169,7 @@ class LockStepClock:
         self._now_ms = int(read_market_clock(control_url)["now_ms"])
         self._timer_due = True
         self.late_slices = 0
+        self._lost = (0, 0)  # packets and updates that died with a connection: counted as sent, never to come
         self.over = False
         self._control: ClientConnection = connect(
             control_url.replace("http", "ws", 1) + "/control/lockstep", compression=None, proxy=None
@@ -214,10 +215,15 @@ class LockStepClock:
         self._now_ms = max(self._now_ms, int(played["now_ms"]))
         self.over = bool(played.get("over", False))
         deadline = Deadline(SLICE_ARRIVAL_TIMEOUT_S)
-        expected = (int(played["feed_packets"]), int(played["order_updates"]))
-        while any(have < want for have, want in zip(self._received(), expected, strict=True)):
+        sent = (int(played["feed_packets"]), int(played["order_updates"]))
+        while True:
+            missing = [want - lost - have for want, lost, have in zip(sent, self._lost, self._received(), strict=True)]
+            if max(missing) <= 0:
+                return
             if deadline.passed:
                 self.late_slices += 1
+                packets, updates = (max(0, count) for count in missing)
+                self._lost = (self._lost[0] + packets, self._lost[1] + updates)
                 return
             time.sleep(0.0001)
 

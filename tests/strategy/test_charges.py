@@ -51,6 +51,11 @@ def test_a_worked_contract_note():
     assert day_charges(orders, NSE) == paise(8000, 3000, 1432, 4, 100, 1698)
 
 
+def test_a_contract_note_puts_gst_on_the_sebi_fee_too():
+    # Bought 45,00,000.00: exchange 1,598.85; SEBI 4.50; stamp 135.00; GST 18 % of (20 + 1,598.85 + 4.50) = 292.203.
+    assert day_charges([(Side.BUY, 45_00_000_00)], NSE) == paise(2000, 0, 159885, 450, 13500, 29220)
+
+
 @pytest.mark.parametrize(
     ("value", "stt"),
     [

@@ -34,6 +34,10 @@ def path_of(url: str) -> Path:
     return Path(path)
 
 
+# The row's fault, not the database's.
+_UNFIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError)
+
+
 class SqliteTransaction:
     """Statements on one connection."""
 
@@ -82,7 +86,7 @@ class SqliteDatabase:
             )
         try:
             return self._commit(work, self._writer(urgent=urgent))
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, OverflowError) as fault:  # a number beyond 64 bits
             raise self._explained(fault, timeout_s) from fault
         finally:
             self._writing.release()
@@ -107,7 +111,7 @@ class SqliteDatabase:
             connection = self._connect(self._timeouts[True])
         try:
             return connection.execute(sql, values).fetchall()
-        except sqlite3.Error as fault:
+        except (sqlite3.Error, OverflowError) as fault:
             raise self._explained(fault, self._timeouts[True]) from fault
         finally:
             if self._closed:
@@ -151,8 +155,8 @@ class SqliteDatabase:
             raise self._explained(fault, timeout_s) from fault
         return connection
 
-    def _explained(self, fault: sqlite3.Error, timeout_s: float) -> LedgerUnavailable:
-        if isinstance(fault, sqlite3.IntegrityError | sqlite3.DataError | sqlite3.InterfaceError):
+    def _explained(self, fault: Exception, timeout_s: float) -> LedgerUnavailable:
+        if isinstance(fault, _UNFIT):
             return LedgerRefused(
                 f"the ledger {self.place} refused a row: {fault}; it is not recorded, and cannot be as it is"
             )

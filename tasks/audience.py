@@ -122,7 +122,7 @@ class Audience:
             trade=position.trade,
             contract_name=position.contract.name,
             quantity=position.entry.filled,
-            price_paise=position.entry_paise(),
+            price_paise=position.entry_paise,
             stop_paise=position.stop_paise or None,
             why=describe_entry(position.entry.why.facts),
         )
@@ -145,10 +145,9 @@ class Audience:
 
 
 def _result(trade: Trade) -> str:
-    return (
-        f"{trade.contract.name} {exit_words(trade.exit_reason)}, "
-        f"gross {render_rupees(trade.gross_paise, signed=True)}, charges {render_rupees(trade.charges_paise)}, net {render_rupees(trade.net_paise, signed=True)}"
-    )
+    gross, net = (render_rupees(paise, signed=True) for paise in (trade.gross_paise, trade.net_paise))
+    charges = render_rupees(trade.charges_paise)
+    return f"{trade.contract.name} {exit_words(trade.exit_reason)}, gross {gross}, charges {charges}, net {net}"
 
 
 def render_said(said: Said) -> str:

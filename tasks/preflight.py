@@ -130,7 +130,8 @@ def nobody_else_trades(connections: Connections) -> str:
     if lease is not None:
         raise NotReady(
             f"The session lease must be free, found it held by {lease.owner} "
-            f"until {ist(lease.expires_at_ms):%H:%M:%S}. Another run trades this index; stop it, or wait until its lease runs out."
+            f"until {ist(lease.expires_at_ms):%H:%M:%S}. Another run trades this "
+            "index; stop it, or wait until its lease runs out."
         )
     return "lease free"
 

@@ -124,6 +124,7 @@ class _Loop:
 
     def run(self, opening: Iterable[Action], recovered: Iterable[Fill | IntentClosed | Alert]) -> DayEnd:
         desk = self.desk
+        desk.feed.watch((desk.plan.index_security,))
         for action in opening:
             self.carry_out(action)
         for heard in recovered:

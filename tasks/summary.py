@@ -85,6 +85,7 @@ class TradeLine(_Value):
     trade: int
     contract: str
     trading_symbol: str
+    security: str
     option_type: str
     quantity: int
     open_quantity: int
@@ -198,9 +199,7 @@ class DaySummary(_Value):
             net_paise=gross_paise - charges_paise,
             charges_known=executed <= priced,
             open_positions=tuple(
-                OpenPosition(
-                    contract=trade.contract, quantity=trade.open_quantity, entry_paise=trade.entry_paise
-                )
+                OpenPosition(contract=trade.contract, quantity=trade.open_quantity, entry_paise=trade.entry_paise)
                 for trade in trades
                 if trade.open_quantity
             ),
@@ -235,9 +234,7 @@ class DaySummary(_Value):
         if not self.charges_known:
             found.append("charges are not known for every order yet")
         found.extend(
-            f"run {run.flow} ended as {run.state}"
-            for run in self.flow_runs
-            if run.state_type not in {"COMPLETED", ""}
+            f"run {run.flow} ended as {run.state}" for run in self.flow_runs if run.state_type not in {"COMPLETED", ""}
         )
         return tuple(found)
 
@@ -254,6 +251,7 @@ def trade_line(record: TradeRecord) -> TradeLine:
         trade=record.trade,
         contract=record.contract_name,
         trading_symbol=record.trading_symbol,
+        security=record.security,
         option_type=record.option_type,
         quantity=record.quantity,
         open_quantity=record.open_quantity,
@@ -308,9 +306,7 @@ def result_line(summary: DaySummary) -> str:
 def _headline(summary: DaySummary) -> Text:
     text = Text()
     text.append(f"{summary.index} · {summary.mode} · {summary.day:%A %d %b %Y}\n", style="bold")
-    text.append(
-        f"{render_rupees(summary.net_paise, signed=True)} net", style=f"bold {_colour(summary.net_paise)}"
-    )
+    text.append(f"{render_rupees(summary.net_paise, signed=True)} net", style=f"bold {_colour(summary.net_paise)}")
     text.append(f"   gross {render_rupees(summary.gross_paise, signed=True)}")
     charges = render_rupees(summary.charges_paise) if summary.charges_known else "not known yet"
     text.append(f"   charges {charges}   {result_line(summary)}")
@@ -356,9 +352,7 @@ def _ending(summary: DaySummary) -> Text:
     for halt in summary.halts:
         text.append(f"halted {halt.replace('_', ' ')}\n", style="yellow")
     if summary.flow_runs:
-        text.append(
-            "runs: " + ", ".join(f"{run.flow} {run.state}" for run in summary.flow_runs) + "\n", style="dim"
-        )
+        text.append("runs: " + ", ".join(f"{run.flow} {run.state}" for run in summary.flow_runs) + "\n", style="dim")
     if summary.report is not None:
         text.append(f"report {summary.report}\n", style="dim")
     text.append(f"ledger {summary.ledger}", style="dim")

@@ -83,6 +83,18 @@ def describe_exit(reason: str | None, facts: Mapping[str, Any] | None) -> str:
     return _sentence([exit_words(reason), _exit_detail(reason, facts or {})])
 
 
+def render_duration(ms: int) -> str:
+    """A duration in the two units that matter: "45 s", "4 min 10 s", "2 h 5 min"."""
+    seconds = round(ms / 1000)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
 def _exit_detail(reason: str, facts: Mapping[str, Any]) -> str:
     premium, entry, stop = (facts.get(name) for name in ("premium", "entry", "stop"))
     match reason:

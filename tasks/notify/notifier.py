@@ -270,9 +270,7 @@ class _Outbox:
     def _deliver_all(self) -> None:
         while (delivery := self._next()) is not None:
             delivery.attempts += 1
-            taken = _send(
-                self.target, self._worded(delivery), with_files=delivery.attempts <= FILES_ATTEMPTS_MAX
-            )
+            taken = _send(self.target, self._worded(delivery), with_files=delivery.attempts <= FILES_ATTEMPTS_MAX)
             self._settle(delivery, taken=taken)
             if not taken and not self._pause():
                 return

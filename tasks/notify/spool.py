@@ -158,9 +158,7 @@ def _undelivered(lines: Iterable[str]) -> list[Leftover]:
         except (KeyError, ValueError, TypeError) as error:
             LOG.warning("a left-over notice is not readable: %r", error)
     return [
-        Leftover(entry=entries[entry_id], targets=frozenset(left - {""}))
-        for entry_id, left in waiting.items()
-        if left
+        Leftover(entry=entries[entry_id], targets=frozenset(left - {""})) for entry_id, left in waiting.items() if left
     ]
 
 

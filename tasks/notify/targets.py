@@ -44,9 +44,7 @@ _TYPES = {
 class Target:
     """One service; `send` talks to it and may take as long as the service's time-outs allow."""
 
-    def __init__(
-        self, *, name: str, key: str, topics: frozenset[Topic], least: Severity, service: Any
-    ) -> None:
+    def __init__(self, *, name: str, key: str, topics: frozenset[Topic], least: Severity, service: Any) -> None:
         self.name = name
         self.key = key  # the same over restarts, and not the URL
         self.topics = topics
@@ -88,9 +86,7 @@ class Target:
 
 def parse_targets(lines: Iterable[str]) -> tuple[Target, ...]:
     """All targets of settings lines; blank ones are skipped. ValueError names the place, not the URL."""
-    return tuple(
-        parse_target(line.strip(), place) for place, line in enumerate(lines, start=1) if line.strip()
-    )
+    return tuple(parse_target(line.strip(), place) for place, line in enumerate(lines, start=1) if line.strip())
 
 
 def parse_target(line: str, place: int = 1) -> Target:
@@ -106,9 +102,7 @@ def parse_target(line: str, place: int = 1) -> Target:
             levels.append(Severity(word))
         else:
             known = ", ".join([*Topic, *Severity])
-            raise ValueError(
-                f"notification target {place}: expected words of ({known}) before '=', found {word!r}"
-            )
+            raise ValueError(f"notification target {place}: expected words of ({known}) before '=', found {word!r}")
     if len(levels) > 1:
         raise ValueError(f"notification target {place}: expected one severity at most, found {len(levels)}")
     service = _service(url, place)

@@ -10,6 +10,7 @@ from tasks.clock import ist
 from tasks.ledger.records import SessionKey
 from tasks.money import render_rupees
 from tasks.notify.notice import Attachment, Notice, Topic, plain_to_html
+from tasks.wording import render_duration
 
 GAIN, LOSS, EVEN = "🟢", "🔴", "⚪"
 MARKS = {Severity.INFO: "", Severity.WARNING: "⚠️ ", Severity.CRITICAL: "🚨 "}
@@ -249,9 +250,7 @@ def feed_stale(session: SessionKey, at_ms: int, *, silent_s: float, position: st
         topic=Topic.OPERATIONS,
         severity=Severity.CRITICAL if position else Severity.WARNING,
         news=f"no prices for {silent_s:.0f} s" + (f", holding {position}" if position else ""),
-        body=[
-            "entries wait; exits go on from quotes" if position else "entries wait until prices flow again"
-        ],
+        body=["entries wait; exits go on from quotes" if position else "entries wait until prices flow again"],
         key=f"{session.session_id}/{bool(position)}",
     )
 
@@ -301,11 +300,7 @@ def day_reported(
 ) -> Notice:
     """The evening's result with the chart of the day; mail shows it inline."""
     title = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · report of {session.day:%d %b}"
-    picture = (
-        (Attachment(name="day.png", media_type="image/png", content=chart_png),)
-        if chart_png is not None
-        else ()
-    )
+    picture = (Attachment(name="day.png", media_type="image/png", content=chart_png),) if chart_png is not None else ()
     shown = '<p><img src="cid:day.png" alt="chart of the day" style="max-width:100%"></p>' if picture else ""
     text = "\n".join(lines)
     return _notice(
@@ -333,18 +328,6 @@ def hello(at_ms: int) -> Notice:
         news="notifications work",
         body=["This is a test; nothing was traded."],
     )
-
-
-def render_duration(ms: int) -> str:
-    """A duration in the two units that matter: "45 s", "4 min 10 s", "2 h 5 min"."""
-    seconds = round(ms / 1000)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
 
 
 def _notice(

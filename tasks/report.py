@@ -1,0 +1,175 @@
+"""The report of a day: one HTML file that needs no network, on a desk or a phone, in light or dark.
+
+Everything is inside: style, script, the chart library and a still picture for viewers without scripts. A content
+security policy in the page forbids it to load anything, so a browser itself enforces that it never does.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import jinja2
+import vl_convert
+
+from strategy.events import Tick
+from strategy.metrics import TradeMetrics
+from strategy.params import Params
+from tasks.analytics import by_exit_reason, day_trade_metrics, figures
+from tasks.charts import day_chart_png, day_chart_spec, naive_time, picture_of
+from tasks.clock import ist
+from tasks.ledger.records import CandleRecord, DecisionRecord
+from tasks.money import render_points, render_rupees
+from tasks.summary import DaySummary
+from tasks.wording import exit_words, refusal_words
+
+# What a decision is called in the day's log; refusals are counted instead, since every candle has one.
+_LOGGED = {
+    "stop_moved": "stop moved",
+    "halted": "halted",
+    "resumed": "halt lifted",
+    "limits_tightened": "limits tightened",
+    "alert": "alert",
+}
+
+
+def render_day_report(
+    summary: DaySummary,
+    candles: Sequence[CandleRecord],
+    decisions: Sequence[DecisionRecord],
+    params: Mapping[str, Any],
+    *,
+    ticks: Sequence[Tick] = (),
+    metrics: TradeMetrics | None = None,
+) -> str:
+    """The page of a session's day. `params` are the settings of its last start, as the ledger keeps them.
+
+    `ticks`, where recorded, draw the premiums while they were held.
+    """
+    picture = picture_of(
+        "",
+        candles,
+        summary.trades,
+        decisions,
+        ticks=ticks,
+        stop_loss_paise=round(float(params.get("stop_loss_points") or 0) * 100),
+        loss_limit_paise=round(float(params.get("daily_max_loss") or 0) * 100),
+    )
+    spec = day_chart_spec(picture, width="container") if candles else None
+    return (
+        _environment()
+        .get_template("day_report.html.j2")
+        .render(
+            summary=summary,
+                still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,
+            spec=spec,
+            detail=_detail(candles),
+            figures=figures(metrics or day_trade_metrics(summary)),
+            reasons=by_exit_reason(summary),
+            refusals=_shares(summary.refusals),
+            log=[_log_row(decision) for decision in decisions if decision.kind in _LOGGED],
+            settings=settings_rows(params),
+            # The stub file forgets that the argument is optional.
+            chart_library=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
+        )
+    )
+
+
+def settings_rows(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of the day by their titles: name, title, value, unit, and whether it differs from the default."""
+    rows = []
+    for name, value in params.items():
+        field = Params.model_fields.get(name)
+        extra = field.json_schema_extra if field is not None else None
+        default = field.get_default(call_default_factory=True) if field is not None else None
+        rows.append(
+            {
+                "name": name,
+                "title": (field.title if field is not None else None) or name,
+                "value": _setting(value),
+                "unit": str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+                "changed": field is None or _setting(default) != _setting(value),
+            }
+        )
+    return rows
+
+
+def _detail(candles: Sequence[CandleRecord]) -> dict[str, Any]:
+    """Every candle as it was traded, for a look at one trade: seconds after the first, OHLC, SuperTrend up, down."""
+    if not candles:
+        return {}
+    return {
+        "first": naive_time(candles[0].start_ms),
+        "rows": [
+            [
+                (candle.start_ms - candles[0].start_ms) // 1000,
+                candle.open_paise / 100,
+                candle.high_paise / 100,
+                candle.low_paise / 100,
+                candle.close_paise / 100,
+                *_either_way(candle),
+            ]
+            for candle in candles
+        ],
+    }
+
+
+def _either_way(candle: CandleRecord) -> tuple[float | None, float | None]:
+    line = round(candle.supertrend, 2) if candle.supertrend is not None else None
+    return (line if candle.direction > 0 else None, line if candle.direction < 0 else None)
+
+
+def _shares(refusals: Mapping[str, int]) -> list[dict[str, Any]]:
+    most = max(refusals.values(), default=1)
+    return [
+        {"words": refusal_words(reason), "count": count, "share": round(100 * count / most)}
+        for reason, count in refusals.items()
+    ]
+
+
+def _log_row(decision: DecisionRecord) -> dict[str, str]:
+    detail = decision.detail
+    match decision.kind:
+        case "stop_moved":
+            text = f"trade {detail.get('trade')}: to {render_points(int(detail.get('stop_paise', 0)))}"
+        case "alert":
+            text = str(detail.get("message", ""))
+        case "limits_tightened":
+            limit = render_rupees(int(detail.get("daily_max_loss_paise") or 0))
+            text = f"day's loss {limit}, trades {detail.get('max_trades_per_day')}"
+        case _:
+            text = decision.reason.replace("_", " ")
+    return {"time": f"{ist(decision.at_ms):%H:%M:%S}", "kind": _LOGGED[decision.kind], "text": text}
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tasks"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "rupees": render_rupees,
+        "signed": lambda paise: render_rupees(paise, signed=True),
+        "points": render_points,
+        "exit_words": exit_words,
+        "tone": lambda paise: "up" if paise > 0 else "down" if paise < 0 else "",
+        "script_json": _script_json,
+    }
+    return environment
+
+
+def _script_json(value: Any) -> str:
+    """JSON that cannot end the script element around it."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

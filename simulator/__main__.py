@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--day", type=date.fromisoformat, required=True, help="YYYY-MM-DD, a trading day")
     add("--index", type=Underlying, action="append", help="the recording's index; all four always trade")
     add("--speed", type=_speed, default=0.0, help="0: lock-step with a client; N: runs at N times real time")
-    add("--recording", help="CSV of one-minute bars or five-second candles to play instead of a seeded path")
+    add("--recording", type=Path, help="CSV of one-minute bars or five-second candles to play instead of a seeded path")
     add("--ready", type=Path, help="file for the line that is printed when the port is open")
     add("--start", type=time.fromisoformat, default=time(9, 0), help="where the market's clock starts, IST")
     add("--client-id", default=DEFAULT_CLIENT_ID)

@@ -22,9 +22,12 @@ class AlertRoom:
     """All connections of the order-update socket."""
 
     def __init__(self, credentials: Credentials, faults: Faults) -> None:
-        self.sessions: dict[WebSocket, int] = {}  # logged in -> alerts sent
+        self.sessions: dict[WebSocket, int] = {}  # logged in -> epoch of the login
         self.alerts_sent = 0
-        self.gone_alerts = 0
+        self.epoch_alerts = 0
+        self.cut_off = 0  # connections that the simulator cut and that have not come back
+        self.on_login = _nothing
+        self._epoch = 0
         self._credentials = credentials
         self._faults = faults
         self._outgoing: list[str] = []
@@ -41,13 +44,20 @@ class AlertRoom:
             login = {}
         known = isinstance(login, dict) and login.get("MsgCode") == _LOGIN_CODE
         if known and self._credentials.accepts(str(login.get("Token", "")), str(login.get("ClientId", ""))):
-            self.sessions.setdefault(socket, 0)
+            self.sessions.setdefault(socket, self._epoch)
+            self.cut_off = max(0, self.cut_off - 1)
+            self.on_login()
         elif socket not in self.sessions:
             asyncio.get_running_loop().call_later(_RESET_AFTER_S, socket.reset)
 
     def closed(self, socket: WebSocket) -> None:
         """The connection is gone."""
-        self.gone_alerts += self.sessions.pop(socket, 0)
+        self.sessions.pop(socket, None)
+
+    def begin_epoch(self) -> None:
+        """A new driver of the market's clock counts from nothing, and only connections that log in from now on."""
+        self._epoch += 1
+        self.epoch_alerts = self.cut_off = 0
 
     def publish(self, alert: dict[str, Any], at_ms: int) -> None:
         """Queue one alert, as the faults will have it."""
@@ -78,11 +88,16 @@ class AlertRoom:
         for socket in list(self.sessions):
             for text in outgoing:
                 socket.send_text(text)
-            if socket in self.sessions:
-                self.sessions[socket] += len(outgoing)
-                self.alerts_sent += len(outgoing)
+            self.alerts_sent += len(outgoing)
+            if self.sessions.get(socket) == self._epoch:
+                self.epoch_alerts += len(outgoing)
 
     def reset_all(self) -> None:
         """Cut every connection."""
-        for socket in list(self.sessions):
+        for socket, epoch in list(self.sessions.items()):
+            self.cut_off += epoch == self._epoch
             socket.reset()
+
+
+def _nothing() -> None:
+    """Nobody waits for logins."""

@@ -8,7 +8,6 @@ WebSocket /control/lockstep plays one slice per message, see `LockStepRoom`.
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import time
 from typing import Any
 
@@ -157,31 +156,23 @@ def _true_order(order: Order) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Baseline:
-    """What earlier clients had sent and received: their connections are gone, their counts are not this client's."""
-
-    packets: int
-    messages: int
-    alerts: int
-
-
 class LockStepRoom:
     """The bot's clock: each message says what it has taken in, each answer what the next slice brought.
 
-    {"consumed_to_ms": t, "feed_messages": k} -> {"now_ms", "feed_packets", "order_updates", "over"}. The counts are of the
-    market feed and order-update connections that were open when this lock-step began, or came later: a bot that starts
-    again counts from nothing. Before the market moves, the `k` messages that the bot has sent are awaited; after the
-    simulator cut a connection, so is its return: a reconnection costs no market time but the outage asked for.
+    {"consumed_to_ms": t, "feed_messages": k} -> {"now_ms", "feed_packets", "order_updates", "over"}. The counts are of
+    market-feed and order-update connections opened after this lock-step began: a bot that starts again counts from
+    nothing, and one that was replaced but lives on does not confuse it. Before the market moves, the `k` subscription
+    messages that the bot has sent are awaited; after the simulator cut a connection, so is its return (but not during an
+    outage that was asked for): a reconnection costs no market time. Both waits are bounded in real time.
     """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._socket: WebSocket | None = None
-        self._baseline = _Baseline(0, 0, 0)
-        self._wish: dict[str, Any] | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        stage.feed.on_message = self._try
+        self._feed_messages = 0
+        self._waiting = False  # the bot has asked for a slice
+        self._patience: asyncio.TimerHandle | None = None
+        stage.feed.on_message = stage.alerts.on_login = self._play_if_ready
 
     def opened(self, socket: WebSocket) -> None:
         """A clock takes over; the one before is closed."""
@@ -189,9 +180,9 @@ class LockStepRoom:
         if previous is not None:
             previous.close(reason="another clock took over")
         socket.keep_alive = False
-        feed, alerts = self._stage.feed, self._stage.alerts
-        self._baseline = _Baseline(feed.gone_packets, feed.gone_messages, alerts.gone_alerts)
-        self._forget()
+        self._stop_waiting()
+        self._stage.feed.begin_epoch()
+        self._stage.alerts.begin_epoch()
 
     def message(self, socket: WebSocket, payload: bytes) -> None:
         """The bot is done with what it was given."""
@@ -199,49 +190,54 @@ class LockStepRoom:
             return
         try:
             wish = json.loads(payload)
-            wish = {"feed_messages": int(wish.get("feed_messages", 0)), "consumed_to_ms": int(wish["consumed_to_ms"])}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            self._feed_messages = int(wish["feed_messages"])
+        except (ValueError, KeyError, TypeError):
             socket.close(1003, 'expected {"consumed_to_ms": t, "feed_messages": k}')
             return
-        self._wish = wish
-        self._try()
+        self._waiting = True
+        self._play_if_ready()
 
     def closed(self, socket: WebSocket) -> None:
         """The bot's clock is gone; the market stands."""
         if socket is self._socket:
             self._socket = None
-            self._forget()
+            self._stop_waiting()
 
-    def _try(self) -> None:
-        wish = self._wish
-        if wish is None:
+    def _play_if_ready(self) -> None:
+        if not self._waiting:
             return
-        arrived = self._stage.feed.messages_received - self._baseline.messages
-        if arrived < wish["feed_messages"]:
-            if self._timeout is None:
-                self._timeout = asyncio.get_running_loop().call_later(_MESSAGES_TIMEOUT_S, self._play)
-            return
+        feed, alerts = self._stage.feed, self._stage.alerts
+        patience_s = 0.0
+        if (feed.cut_off and feed.takes_connections(self._stage.now_ms)) or alerts.cut_off:
+            patience_s = _REJOIN_TIMEOUT_S
+        elif feed.epoch_messages < self._feed_messages:
+            patience_s = _MESSAGES_TIMEOUT_S
+        if not patience_s:
+            self._play()
+        elif self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(patience_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._stage.feed.give_up_waiting(self._feed_messages)
+        self._stage.alerts.cut_off = 0
         self._play()
 
     def _play(self) -> None:
-        self._forget()
-        if self._socket is None:
+        self._stop_waiting()
+        stage, socket = self._stage, self._socket
+        if socket is None:
             return
-        stage = self._stage
         stage.play(stage.slice_end())
-        self._socket.send_text(
-            json.dumps(
-                {
-                    "now_ms": stage.now_ms,
-                    "feed_packets": stage.feed.packets_sent - self._baseline.packets,
-                    "order_updates": stage.alerts.alerts_sent - self._baseline.alerts,
-                    "over": stage.over,
-                }
-            )
-        )
+        played = {
+            "now_ms": stage.now_ms,
+            "feed_packets": stage.feed.epoch_packets,
+            "order_updates": stage.alerts.epoch_alerts,
+            "over": stage.over,
+        }
+        socket.send_text(json.dumps(played))
 
-    def _forget(self) -> None:
-        self._wish = None
-        if self._timeout is not None:
-            self._timeout.cancel()
-            self._timeout = None
+    def _stop_waiting(self) -> None:
+        self._waiting = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None

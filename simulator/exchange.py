@@ -190,10 +190,6 @@ class Exchange:
         for order in self.open_orders():
             self._end(order, "EXPIRED", "ORDER EXPIRED AT END OF DAY", at_ms)
 
-    def has_working_orders(self) -> bool:
-        """True when a print may fill or trigger something."""
-        return bool(self._working)
-
     def on_print(self, at_ms: int) -> None:
         """A second's trades have printed: trigger stops, fill what rests."""
         for order in list(self._working.values()):

@@ -3,7 +3,8 @@
 Invariants:
 1. Packets leave only while a stretch of the market is played (see stage.py), in order of market time.
 2. A connection gets packets of what it subscribed to and nothing else; index packets precede option packets of a moment.
-3. `packets_sent` counts what was written to connections that were open then, packet by packet.
+3. `packets_sent` counts what was written to connections that were open then, packet by packet; the epoch counts are
+   those of the client that drives the clock.
 """
 
 import json
@@ -33,15 +34,14 @@ _OPEN_INTEREST_PERIOD_MS = 60_000
 class FeedSession:
     """One connection to the market feed."""
 
-    def __init__(self, socket: WebSocket, *, stacked: bool) -> None:
+    def __init__(self, socket: WebSocket, *, stacked: bool, epoch: int) -> None:
         self.socket = socket
+        self.epoch = epoch
         self.stacked = stacked
         self.modes: dict[str, str] = {}
         self.newcomers: list[str] = []  # subscribed since the last packets: they are introduced first
         self.outgoing: list[tuple[int, bytes]] = []
         self.late: deque[tuple[int, int, bytes]] = deque()
-        self.messages = 0
-        self.packets = 0
 
 
 class FeedRoom:
@@ -51,10 +51,11 @@ class FeedRoom:
         self.sessions: dict[WebSocket, FeedSession] = {}
         self.stacked = stacked
         self.packets_sent = 0
-        self.messages_received = 0
-        self.gone_packets = 0  # of connections that are closed by now
-        self.gone_messages = 0
+        self.epoch_packets = 0
+        self.epoch_messages = 0
+        self.cut_off = 0  # subscribed connections that the simulator cut and that have not come back
         self.refused_until_ms = 0
+        self._epoch = 0
         self.on_message = _nothing
         self._market = market
         self._credentials = credentials
@@ -65,36 +66,42 @@ class FeedRoom:
     def opened(self, socket: WebSocket) -> None:
         """A client connected: a sixth connection costs the oldest one its life."""
         query = socket.request.query
-        session = FeedSession(socket, stacked=query.get("stack") == "1")
+        session = FeedSession(socket, stacked=query.get("stack") == "1", epoch=self._epoch)
         self.sessions[socket] = session
         if not self._credentials.accepts(query.get("token", ""), query.get("clientId", "")):
-            socket.send_binary([packets.disconnection(_AUTHENTICATION_FAILED)])
-            socket.close()
-            return
-        if len(self.sessions) > CONNECTIONS_MAX:
-            self._dismiss(next(iter(self.sessions)))
+            self._dismiss(session, _AUTHENTICATION_FAILED)
+        elif len(self.sessions) > CONNECTIONS_MAX:
+            self._dismiss(next(iter(self.sessions.values())), _TOO_MANY_CONNECTIONS)
 
     def message(self, socket: WebSocket, payload: bytes) -> None:
         """A subscription; anything else is ignored, as the real feed does."""
         session = self.sessions.get(socket)
         if session is None:
             return
-        session.messages += 1
-        self.messages_received += 1
         try:
             wish = json.loads(payload)
         except (ValueError, UnicodeDecodeError):
             wish = None
         if isinstance(wish, dict):
             self._subscribe(session, wish)
-        self.on_message()
 
     def closed(self, socket: WebSocket) -> None:
         """The connection is gone."""
-        session = self.sessions.pop(socket, None)
-        if session is not None:
-            self.gone_packets += session.packets
-            self.gone_messages += session.messages
+        self.sessions.pop(socket, None)
+
+    def begin_epoch(self) -> None:
+        """A new driver of the market's clock counts from nothing, and only connections that are opened from now on."""
+        self._epoch += 1
+        self.epoch_packets = self.epoch_messages = self.cut_off = 0
+
+    def takes_connections(self, now_ms: int) -> bool:
+        """False during an outage: upgrades are refused."""
+        return now_ms >= self.refused_until_ms and self._faults.lasting("feed_refused", now_ms) is None
+
+    def give_up_waiting(self, messages: int) -> None:
+        """Connections that were cut do not come back, and messages died on their way: neither is waited for again."""
+        self.cut_off = 0
+        self.epoch_messages = max(self.epoch_messages, messages)
 
     def _subscribe(self, session: FeedSession, wish: dict[str, Any]) -> None:
         code = wish.get("RequestCode")
@@ -104,6 +111,10 @@ class FeedRoom:
         instruments = wish.get("InstrumentList")
         if not isinstance(code, int) or not isinstance(instruments, list):
             return
+        if session.epoch == self._epoch:
+            self.epoch_messages += 1
+            if not session.modes and code in _MODES:
+                self.cut_off = max(0, self.cut_off - 1)
         for instrument in instruments[:INSTRUMENTS_PER_MESSAGE]:
             # The real feed knows ids as text only: a number subscribes to nothing.
             if not isinstance(instrument, dict) or not isinstance(instrument.get("SecurityId"), str):
@@ -115,10 +126,17 @@ class FeedRoom:
                     session.newcomers.append(security)
             elif code - 1 in _MODES:
                 session.modes.pop(security, None)
+        self.on_message()
 
-    def _dismiss(self, socket: WebSocket) -> None:
-        socket.send_binary([packets.disconnection(_TOO_MANY_CONNECTIONS)])
-        socket.close()
+    def _dismiss(self, session: FeedSession, reason: int) -> None:
+        self._count(session, 1)
+        session.socket.send_binary([packets.disconnection(reason)])
+        session.socket.close()
+
+    def _count(self, session: FeedSession, packets_sent: int) -> None:
+        self.packets_sent += packets_sent
+        if session.epoch == self._epoch:
+            self.epoch_packets += packets_sent
 
     # -- the market's side ------------------------------------------------------------------------------------------
 
@@ -136,9 +154,9 @@ class FeedRoom:
                         (now_ms, packet) for packet in self._introduction(security, session.modes[security])
                     ]
 
-    def index_ticked(self, index: Index, price_paise: int, at_ms: int) -> None:
+    def index_ticked(self, index: Index, at_ms: int) -> None:
         """One index tick."""
-        self._publish(index.security, at_ms, lambda mode: self._index_packets(index, mode, price_paise, at_ms))
+        self._publish(index.security, at_ms, lambda mode: self._index_packets(index, mode, at_ms))
 
     def option_printed(self, listed: Listed, at_ms: int) -> None:
         """One option print."""
@@ -163,8 +181,7 @@ class FeedRoom:
 
     def _write(self, session: FeedSession, *, stacked: bool) -> None:
         outgoing, session.outgoing = session.outgoing, []
-        session.packets += len(outgoing)
-        self.packets_sent += len(outgoing)
+        self._count(session, len(outgoing))
         if not stacked:
             session.socket.send_binary([packet for _, packet in outgoing])
             return
@@ -197,10 +214,11 @@ class FeedRoom:
         skew = self._faults.lasting("clock_skew", at_ms)
         return wire_seconds(at_ms + (round(skew.number("skew_s", 30.0) * 1000) if skew else 0))
 
-    def _index_packets(self, index: Index, mode: str, price_paise: int, at_ms: int) -> list[bytes]:
+    def _index_packets(self, index: Index, mode: str, at_ms: int) -> list[bytes]:
         number = self._number(int(index.security_id), at_ms)
         if mode == "ticker":
-            return [packets.ticker(0, number, price_paise / 100, self._ltt(at_ms))]
+            price = self._market.spot_paise(index.underlying, at_ms) / 100
+            return [packets.ticker(0, number, price, self._ltt(at_ms))]
         day = self._market.index_summary(index, at_ms)
         return [self._quote_packet(0, number, day, self._ltt(at_ms))]
 
@@ -252,10 +270,13 @@ class FeedRoom:
         """Carry out a fault that happens once."""
         if fault.name == "feed_reset":
             self.refused_until_ms = now_ms + round(fault.number("outage_s", 0.0) * 1000)
-            for socket in list(self.sessions):
-                socket.reset()
+            for session in list(self.sessions.values()):
+                self._cut(session)
+                session.socket.reset()
         elif fault.name == "feed_805" and self.sessions:
-            self._dismiss(next(iter(self.sessions)))
+            oldest = next(iter(self.sessions.values()))
+            self._cut(oldest)
+            self._dismiss(oldest, _TOO_MANY_CONNECTIONS)
         elif fault.name == "unknown_code":
             self._to_all(now_ms, packets.header_only(0, 0, 0))
         elif fault.name == "garbage_frame":
@@ -263,6 +284,10 @@ class FeedRoom:
                 socket.send_binary([b"\xff\x00garba"])
         elif fault.name == "bad_price":
             self._send_bad_price(fault, now_ms)
+
+    def _cut(self, session: FeedSession) -> None:
+        if session.epoch == self._epoch and session.modes:
+            self.cut_off += 1
 
     def _send_bad_price(self, fault: Fault, now_ms: int) -> None:
         for session in self.sessions.values():

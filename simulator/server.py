@@ -79,11 +79,16 @@ class Server:
         if request.path.rstrip("/") == "/order-update":
             return self.stage.alerts
         if request.path.rstrip("/") == "/market-feed":
-            feed, now_ms = self.stage.feed, self.stage.now_ms
-            if now_ms < feed.refused_until_ms or self.stage.faults.lasting("feed_refused", now_ms):
-                return Response(status=429, body=b"Too Many Requests", content_type="text/plain")
-            return feed
+            return self._feed_room()
         return gateway_not_found(request, self.stage.now_ms)
+
+    def _feed_room(self) -> Room | Response:
+        feed, now_ms = self.stage.feed, self.stage.now_ms
+        if feed.takes_connections(now_ms):
+            return feed
+        if now_ms < feed.refused_until_ms:
+            return Response(delivery="reset")
+        return Response(status=429, body=b"Too Many Requests", content_type="text/plain")
 
     def respond(self, request: Request) -> Response:
         """Answer one request."""

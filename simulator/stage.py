@@ -8,9 +8,11 @@ Invariants:
 2. `play(a); play(b)` and `play(b)` leave the same market, orders and money behind.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, time
+from functools import partial
+from pathlib import Path
 
 from simulator.agenda import Agenda
 from simulator.alerts import AlertRoom
@@ -25,7 +27,7 @@ from simulator.exchange import DEFAULT_TRANSIT_MS, Exchange
 from simulator.faults import Faults
 from simulator.feed import FeedRoom
 from simulator.history import History
-from simulator.instruments import Listing
+from simulator.instruments import Listed, Listing
 from simulator.limits import RateLimits
 from simulator.market import Market
 from simulator.orders import Order, render_alert
@@ -60,7 +62,7 @@ class Setup:
     day: date
     seed: int = 7
     indices: tuple[Underlying, ...] = (Underlying.NIFTY,)
-    recording: str | None = None
+    recording: Path | None = None
     start: time = time(9, 0)
     client_id: str = DEFAULT_CLIENT_ID
     token: str = DEFAULT_TOKEN
@@ -156,39 +158,29 @@ class Stage:
         self.alerts.flush()
 
     def _market_events(self, until_ms: int) -> list[tuple[int, Callable[[int], None]]]:
+        """Index ticks and option prints from now until then, as far as anybody would notice them."""
         wanted = self.feed.wanted()
         events: list[tuple[int, Callable[[int], None]]] = []
         for index in INDICES.values():
-            if index.security not in wanted:
-                continue
-            path = self.market.paths[index.underlying]
-            for position in range(path.position(self.now_ms), path.position(until_ms)):
-                price = path.price_paise[position]
-                events.append(
-                    (
-                        path.at_ms[position],
-                        lambda at, index=index, price=price: self.feed.index_ticked(index, price, at),
-                    )  # type: ignore[misc]
-                )
-        if wanted or self.exchange.has_working_orders() or self.pnl_exit or self.exchange.orders:
-            listed = [
-                self.listing.by_security[security]
-                for security in sorted(wanted)
-                if security in self.listing.by_security
-            ]
-
-            def printed(at_ms: int) -> None:
-                for option in listed:
-                    if at_ms < option.expiry_ms:
-                        self.feed.option_printed(option, at_ms)
-                if self.exchange.has_working_orders():
-                    self.exchange.on_print(at_ms)
-                if self.pnl_exit is not None:
-                    self._check_pnl_exit(self.pnl_exit, at_ms)
-
-            events += [(at, printed) for at in self.market.print_times(self.now_ms, until_ms)]
+            if index.security in wanted:
+                path = self.market.paths[index.underlying]
+                times = path.at_ms[path.position(self.now_ms) : path.position(until_ms)]
+                events += [(at_ms, partial(self.feed.index_ticked, index)) for at_ms in times]
+        known = self.listing.by_security
+        watched = [known[security] for security in sorted(wanted) if security in known]
+        if watched or self.exchange.orders or self.pnl_exit is not None:
+            prints = self.market.print_times(self.now_ms, until_ms)
+            events += [(at_ms, partial(self._options_printed, watched)) for at_ms in prints]
         events.sort(key=lambda event: event[0])
         return events
+
+    def _options_printed(self, watched: Sequence[Listed], at_ms: int) -> None:
+        for listed in watched:
+            if at_ms < listed.expiry_ms:
+                self.feed.option_printed(listed, at_ms)
+        self.exchange.on_print(at_ms)
+        if self.pnl_exit is not None:
+            self._check_pnl_exit(self.pnl_exit, at_ms)
 
     def _strike(self) -> None:
         now_ms = self.now_ms
@@ -217,12 +209,10 @@ class Stage:
 def _windows_and_recording(setup: Setup) -> tuple[tuple[Window, ...], Recording | None]:
     recording = None
     if setup.recording is not None:
-        from pathlib import Path
-
-        recording = read_recording(Path(setup.recording))
+        recording = read_recording(setup.recording)
         recording.path(setup.day)  # the day is in it, or RecordingError says which days are
         name = recording.instrument
-        if name in Underlying and name != setup.indices[0]:
+        if name not in ("", setup.indices[0]):
             raise RecordingError(f"expected a recording of {setup.indices[0]}, found one of {name}; say --index {name}")
     try:
         windows = trading_windows(setup.day)
@@ -232,12 +222,13 @@ def _windows_and_recording(setup: Setup) -> tuple[tuple[Window, ...], Recording 
         windows = recording.windows(setup.day)
     if not windows:
         raise DayInvalid(
-            f"expected a trading day, found {setup.day:%A} {setup.day} on which the market is closed; choose another --day"
+            f"expected a trading day, found {setup.day:%A} {setup.day} on which the market is closed;"
+            " choose another --day"
         )
     return windows, recording
 
 
-def _paths(setup: Setup, windows: Sequence[Window], recording: Recording | None) -> Mapping[Underlying, IndexPath]:
+def _paths(setup: Setup, windows: Sequence[Window], recording: Recording | None) -> dict[Underlying, IndexPath]:
     paths = {}
     for underlying, index in INDICES.items():
         if recording is not None and underlying is setup.indices[0]:

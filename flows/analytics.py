@@ -1,18 +1,26 @@
 """Analytics: price the day's orders, write the report, tell the operator. Can be run again for any past session."""
 
+import base64
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from tasks.report import write_day_report
 
-from strategy.charges import rates_on
+from strategy.charges import charge_facts, rates_on
 from strategy.instruments import INDICES
-from tasks.connect import open_ledger
+from tasks.chart_rows import picture_of
+from tasks.charts import day_chart_png
+from tasks.connect import market_now_ms, open_ledger, open_notifier
 from tasks.evening import price_orders
+from tasks.ledger.store import Ledger
+from tasks.money import render_rupees
+from tasks.notify.texts import day_reported
+from tasks.report import render_day_report
 from tasks.settings import Settings
-from tasks.summary import DaySummary, result_line
+from tasks.summary import DaySummary, report_path, result_line
 
 
 @flow(name="analytics", retries=1, retry_delay_seconds=10)
@@ -22,13 +30,57 @@ def analytics(session_id: str) -> State[Any]:
     Args:
         session_id: which session, such as 2026-11-20/NIFTY/live/1000000009.
     """
-    log = get_run_logger()
     settings = Settings()
     with open_ledger(settings) as ledger:
         key = ledger.key_of(session_id)
-        price_orders(ledger, session_id, rates_on(key.day, INDICES[key.underlying].exchange))
-        report = settings.home / "reports" / f"{session_id.replace('/', '_')}.html"
+        facts = charge_facts(settings.operator_facts)
+        price_orders(ledger, session_id, rates_on(key.day, INDICES[key.underlying].exchange, facts))
+        report = report_path(settings.home, session_id)
         summary = DaySummary.build(ledger, session_id, report=report)
-        write_day_report(ledger, summary, report)
-    log.info("report %s", report)
+        chart_png = write_report(ledger, summary, report)
+    get_run_logger().info("report %s", report)
+    lines = [
+        f"{result_line(summary)}",
+        f"gross {render_rupees(summary.gross_paise, signed=True)}, charges {render_rupees(summary.charges_paise)}",
+        f"report {report}",
+    ]
+    create_markdown_artifact(
+        key="day-report", markdown=render_artifact(summary, lines, chart_png), description=session_id
+    )
+    with open_notifier(settings) as notifier:
+        notifier.notify(
+            day_reported(key, market_now_ms(settings), net_paise=summary.net_paise, lines=lines, chart_png=chart_png)
+        )
     return Completed(name="Reported", message=result_line(summary))
+
+
+def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | None:
+    """Write the page; return the day's chart, or None for a day without candles."""
+    session_id = summary.session_id
+    params = ledger.starts(session_id)[-1].params
+    candles = ledger.candles(session_id, int(params["candle_seconds"]))
+    decisions = ledger.decisions(session_id)
+    page = render_day_report(summary, candles, decisions, params, ticks=ledger.ticks(session_id))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(".part")
+    written.write_text(page, encoding="utf-8")
+    written.replace(path)
+    if not candles:
+        return None
+    return day_chart_png(picture_of(session_id, candles, summary.trades, decisions))
+
+
+def render_artifact(summary: DaySummary, lines: list[str], chart_png: bytes | None) -> str:
+    """The day as markdown; the Prefect UI shows pictures only as data in the text."""
+    parts = [f"## {summary.session_id}: {render_rupees(summary.net_paise, signed=True)} net", "", *lines, ""]
+    if chart_png is not None:
+        parts += [f"![chart of the day](data:image/png;base64,{base64.b64encode(chart_png).decode('ascii')})", ""]
+    parts += ["| # | contract | in | out | why | gross | charges | net |", "|---|---|---|---|---|---|---|---|"]
+    parts += [
+        f"| {trade.trade} | {trade.contract} | {trade.entered_at:%H:%M:%S} | "
+        f"{f'{trade.exited_at:%H:%M:%S}' if trade.exited_at else 'open'} | {trade.exit_reason or ''} | "
+        f"{render_rupees(trade.gross_paise, signed=True)} | {render_rupees(trade.charges_paise)} | "
+        f"{render_rupees(trade.net_paise, signed=True)} |"
+        for trade in summary.trades
+    ]
+    return "\n".join(parts)

@@ -24,7 +24,7 @@ from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger, migrate
 from tasks.money import render_rupees
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
-from tasks.summary import DaySummary, render_table
+from tasks.summary import DaySummary, render_table, report_path
 
 REHEARSAL_DAY = date(2026, 11, 20)
 WHOLE_RUN_TIMEOUT_S = 900.0
@@ -112,11 +112,13 @@ def _run(options: DemoOptions, console: Console) -> int:
                 clock=clock,
             )
             runs = api.runs_of_the_day(run_id)
-            summary = DaySummary.build(ledger, key.session_id, flow_runs=runs, report=folder / "report.html")
+            summary = DaySummary.build(
+                ledger, key.session_id, flow_runs=runs, report=report_path(folder, key.session_id)
+            )
         finally:
             ledger.close()
         console.print(render_table(summary))
-        _print_links(console, stack, runs, folder, options)
+        _print_links(console, stack, runs, options)
         if options.json_file:
             options.json_file.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
         if options.keep:
@@ -308,13 +310,9 @@ def _news(ledger: Ledger, session_id: str, shown: Shown) -> Iterator[str]:
     shown.decisions = len(decisions)
 
 
-def _print_links(
-    console: Console, stack: LocalStack, runs: tuple[dict[str, str], ...], folder: Path, options: DemoOptions
-) -> None:
+def _print_links(console: Console, stack: LocalStack, runs: tuple[dict[str, str], ...], options: DemoOptions) -> None:
     for run in runs:
         link = f"   {stack.ui_url}/runs/flow-run/{run['id']}" if options.keep else ""
         console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}", highlight=False)
-    console.print(f"report  {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"ledger  {folder / 'ledger.sqlite3'}", highlight=False, soft_wrap=True)
     if not options.keep:
         console.print("Run it again with KEEP=1 (or --keep) to look at the runs in the Prefect UI.", highlight=False)

@@ -180,7 +180,7 @@ class Connections:
         self.day = day
         self.run_id = run_id
         self.settings = settings or Settings()
-        facts = self.settings.facts_file.read_text(encoding="utf-8") if self.settings.facts_file else ""
+        facts = self.settings.operator_facts
         sessions = session_facts(facts)
         self.facts_version = facts_version(facts)
         # Raises OutsideKnownData for a day that nobody has told the bot about.

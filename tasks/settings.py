@@ -140,6 +140,11 @@ class Settings(BaseSettings):
         return value.expanduser().absolute()
 
     @property
+    def operator_facts(self) -> str:
+        """The text of the operator's own dated market facts; empty where there are none."""
+        return self.facts_file.read_text(encoding="utf-8") if self.facts_file else ""
+
+    @property
     def rehearsing(self) -> bool:
         """True when the simulator stands in for Dhan."""
         return bool(self.simulator_url)

@@ -243,6 +243,11 @@ class DaySummary(_Value):
         return {**self.model_dump(mode="json"), "sound": self.is_sound}
 
 
+def report_path(home: Path, session_id: str) -> Path:
+    """Where a session's report is written."""
+    return home / "reports" / f"{session_id.replace('/', '_')}.html"
+
+
 def trade_line(record: TradeRecord) -> TradeLine:
     """A trade of the ledger as the summary shows it."""
     closed = record.exit_at_ms is not None

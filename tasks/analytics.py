@@ -1,6 +1,5 @@
 """The day's trades in numbers, as rows for people: what each is, its value, and what it means."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from strategy.metrics import TradeColumns, TradeMetrics, break_down, trade_metri
 from tasks.clock import epoch_ms
 from tasks.money import render_rupees
 from tasks.summary import DaySummary, TradeLine, result_line
-from tasks.wording import exit_words, render_duration
+from tasks.wording import exit_words, markdown_table, render_duration
 
 UNDEFINED = "–"
 
@@ -97,26 +96,18 @@ def render_analytics(summary: DaySummary, metrics: TradeMetrics | None = None) -
         *(f"- **{fault}**" for fault in summary.faults),
         "" if summary.faults else "Flat, reconciled with the broker, every order priced.",
         "",
-        *_markdown_table(("figure", "value", "meaning"), [(f.name, f.value, f.meaning) for f in figures(metrics)]),
+        *markdown_table(("figure", "value", "meaning"), [(f.name, f.value, f.meaning) for f in figures(metrics)]),
     ]
     reasons = by_exit_reason(summary)
     if reasons:
         lines += [
             "",
-            *_markdown_table(
+            *markdown_table(
                 ("closed by", "trades", "won", "net"),
                 [(name, str(n), str(won), render_rupees(paise, signed=True)) for name, n, won, paise in reasons],
             ),
         ]
     return "\n".join(lines) + "\n"
-
-
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(header) + " |",
-        "|" + " --- |" * len(header),
-        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
-    ]
 
 
 def _percent(value: float | None) -> str:

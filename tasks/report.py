@@ -17,7 +17,8 @@ from strategy.events import Tick
 from strategy.metrics import TradeMetrics
 from strategy.params import Params
 from tasks.analytics import by_exit_reason, day_trade_metrics, figures
-from tasks.charts import day_chart_png, day_chart_spec, naive_time, picture_of
+from tasks.chart_rows import naive_time, picture_of
+from tasks.charts import day_chart_png, day_chart_spec
 from tasks.clock import ist
 from tasks.ledger.records import CandleRecord, DecisionRecord
 from tasks.money import render_points, render_rupees
@@ -62,7 +63,7 @@ def render_day_report(
         .get_template("day_report.html.j2")
         .render(
             summary=summary,
-                still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,
+            still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,
             spec=spec,
             detail=_detail(candles),
             figures=figures(metrics or day_trade_metrics(summary)),

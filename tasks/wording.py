@@ -3,7 +3,7 @@
 Facts that are missing are left out, never made up; those of older rules read as far as they go.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strategy.actions import ExitReason
@@ -93,6 +93,15 @@ def render_duration(ms: int) -> str:
         return f"{minutes} min {seconds} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + " --- |" * len(header),
+        *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
+    ]
 
 
 def _exit_detail(reason: str, facts: Mapping[str, Any]) -> str:

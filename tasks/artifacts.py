@@ -1,0 +1,373 @@
+"""What the Prefect UI shows: a session while it trades, and its day when it is over.
+
+The texts are pure functions of plain values. `LiveArtifacts` publishes them from a thread of its own: the trading
+loop hands over a view in a microsecond and never learns whether a Prefect server is there.
+
+Invariants:
+1. `show` and `add_candle` never block and never raise; only the newest view counts, older ones are forgotten.
+2. Each artifact is created once and updated in place, at most every few seconds, and only when it changed.
+3. With the API away it tries again at growing intervals and says so once; the session does not notice.
+"""
+
+import base64
+import contextvars
+import json
+import logging
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_API_URL
+from prefect.utilities.context import get_task_and_flow_run_ids
+
+from tasks.chart_process import ChartProcess
+from tasks.chart_rows import Picture, StopMark, TradeMark, datasets
+from tasks.clock import Deadline, Stopwatch, ist
+from tasks.ledger.records import CandleRecord, SessionKey
+from tasks.money import render_points, render_rupees
+from tasks.summary import DaySummary
+from tasks.wording import exit_words, markdown_table, refusal_words
+
+LOG = logging.getLogger(__name__)
+
+VIEW_PERIOD_S: Final = 5.0
+CHART_PERIOD_S: Final = 60.0
+RETRY_S_MAX: Final = 300.0
+API_TIMEOUT_S: Final = 10.0
+CANDLES_WAITING_MAX: Final = 20_000
+_ARROWS = {1: "▲ up", -1: "▼ down", 0: "not known yet"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivePosition:
+    """What is held now."""
+
+    contract_name: str
+    quantity: int
+    entry_paise: int
+    last_paise: int | None
+    stop_paise: int | None
+    unrealised_paise: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTrade:
+    """A trade of today; open while `exit_at_ms` is None. `net_paise` is after estimated charges."""
+
+    trade: int
+    contract_name: str
+    option_type: str
+    quantity: int
+    entry_at_ms: int
+    entry_paise: int
+    exit_at_ms: int | None = None
+    exit_paise: int | None = None
+    exit_reason: str | None = None
+    net_paise: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveView:
+    """A session as a person looks at it, in plain values. Directions: +1 up, -1 down, 0 not known yet."""
+
+    at_ms: int
+    state: str  # "waiting for the open", "trading", "entries closed", "squaring off", "over"
+    progress: float  # of the trading day, 0 to 1
+    spot_paise: int | None
+    supertrend_points: float | None
+    direction: int
+    htf_direction: int | None  # None: the filter is off
+    position: LivePosition | None
+    day_net_paise: int  # closed trades
+    trades_today: int
+    trades_max: int
+    loss_limit_paise: int
+    no_entry: str | None  # the rules' name for why the last candle was no entry
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    halts: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    trades: tuple[LiveTrade, ...] = ()
+    stops: tuple[StopMark, ...] = ()
+
+
+def render_state(key: SessionKey, view: LiveView) -> str:
+    """The session in Markdown: what it holds, what it made, and why it does not enter."""
+    position = view.position
+    unrealised = position.unrealised_paise if position is not None else None
+    total = render_rupees(view.day_net_paise + (unrealised or 0), signed=True)
+    closed = render_rupees(view.day_net_paise, signed=True)
+    standing = f"{view.trades_today} of {view.trades_max} trades, closed trades {closed} net"
+    lines = [
+        f"# {key.underlying} · {key.mode} · {total}",
+        "",
+        f"**{view.state}** at {ist(view.at_ms):%H:%M:%S}, {standing}",
+        "",
+        *(f"> **halted:** {halt.replace('_', ' ')}" for halt in view.halts),
+        *(f"> **no entries while:** {caution.replace('_', ' ')}" for caution in view.cautions),
+        "",
+    ]
+    if position is None:
+        lines.append("Nothing is held.")
+        if view.no_entry is not None:
+            lines.append(f"No entry on the last candle: {refusal_words(view.no_entry)}.")
+    else:
+        held = (
+            f"{position.quantity} × {position.contract_name}",
+            render_points(position.entry_paise),
+            _points(position.last_paise),
+            _points(position.stop_paise),
+            f"**{_rupees(position.unrealised_paise)}**",
+        )
+        lines += markdown_table(("held", "bought at", "last", "stop", "result so far"), [held])
+    market = (
+        _points(view.spot_paise),
+        _points(None if view.supertrend_points is None else round(view.supertrend_points * 100)),
+        _ARROWS[view.direction],
+        "off" if view.htf_direction is None else _ARROWS[view.htf_direction],
+        render_rupees(view.loss_limit_paise) if view.loss_limit_paise else "off",
+    )
+    header = ("index", "SuperTrend", "direction", "higher timeframe", "day's loss limit")
+    lines += ["", *markdown_table(header, [market])]
+    if view.refusals:
+        listed = sorted(view.refusals.items(), key=lambda item: -item[1])
+        counted = ", ".join(f"{refusal_words(reason)} {count}" for reason, count in listed)
+        lines += ["", f"Why no entry, by candles: {counted}"]
+    return "\n".join(lines) + "\n"
+
+
+def live_trade_rows(view: LiveView) -> list[dict[str, str]]:
+    """Today's trades as the rows of a table artifact, the newest first."""
+    return [
+        {
+            "trade": str(trade.trade),
+            "contract": trade.contract_name,
+            "units": str(trade.quantity),
+            "bought": f"{ist(trade.entry_at_ms):%H:%M:%S}",
+            "at": render_points(trade.entry_paise),
+            "sold": f"{ist(trade.exit_at_ms):%H:%M:%S}" if trade.exit_at_ms is not None else "open",
+            "for": _points(trade.exit_paise),
+            "why": exit_words(trade.exit_reason),
+            "net": render_rupees(trade.net_paise, signed=True) if trade.exit_at_ms is not None else "",
+        }
+        for trade in reversed(view.trades)
+    ]
+
+
+def day_trade_rows(summary: DaySummary) -> list[dict[str, str]]:
+    """A day's trades as the rows of a table artifact, with the explanation of each."""
+    return [
+        {
+            "trade": str(trade.trade),
+            "contract": trade.contract,
+            "units": str(trade.quantity),
+            "bought": f"{trade.entered_at:%H:%M:%S}",
+            "at": render_points(trade.entry_paise),
+            "sold": f"{trade.exited_at:%H:%M:%S}" if trade.exited_at is not None else "OPEN",
+            "for": _points(trade.exit_paise),
+            "gross": render_rupees(trade.gross_paise, signed=True),
+            "charges": render_rupees(trade.charges_paise),
+            "net": render_rupees(trade.net_paise, signed=True),
+            "why bought": trade.why_entry,
+            "why sold": trade.why_exit,
+        }
+        for trade in summary.trades
+    ]
+
+
+def render_chart(png: bytes, title: str) -> str:
+    """A picture in Markdown; the Prefect UI shows it inline (it would print an image artifact's address)."""
+    return f"![{title}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})\n"
+
+
+def live_picture(title: str, view: LiveView, candles: Sequence[CandleRecord]) -> Picture:
+    """The chart of the day so far."""
+    return Picture(
+        title=title,
+        candles=candles,
+        trades=tuple(
+            TradeMark(
+                trade=trade.trade,
+                option_type=trade.option_type,
+                entry_at_ms=trade.entry_at_ms,
+                entry_paise=trade.entry_paise,
+                exit_at_ms=trade.exit_at_ms,
+                exit_paise=trade.exit_paise,
+                pnl_paise=trade.net_paise,
+            )
+            for trade in view.trades
+        ),
+        stops=view.stops,
+        loss_limit_paise=view.loss_limit_paise,
+    )
+
+
+class ArtifactStore(Protocol):
+    """Where artifacts go. Every method may raise `StoreUnavailable`."""
+
+    def put(self, kind: str, key: str, content: object, description: str) -> None:
+        """Create the artifact, or update the one this store created under `key`."""
+        ...
+
+
+class StoreUnavailable(Exception):
+    """The artifact could not be stored; nothing depends on it."""
+
+
+class PrefectArtifacts:
+    """Artifacts of the flow and task run in whose context this is made; used from one thread."""
+
+    def __init__(self) -> None:
+        self.task_run_id, self.flow_run_id = get_task_and_flow_run_ids()
+        self._ids: dict[str, UUID] = {}
+        self._client: SyncPrefectClient | None = None
+
+    @property
+    def is_possible(self) -> bool:
+        """False outside a flow run, and where no API is set (Prefect would start a server of its own)."""
+        return bool(PREFECT_API_URL.value()) and self.flow_run_id is not None
+
+    def put(self, kind: str, key: str, content: object, description: str) -> None:
+        """Create or update. StoreUnavailable."""
+        data = json.dumps(content) if kind == "table" else content  # a table is JSON text to Prefect
+        try:
+            if self._client is None:
+                self._client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
+            if key in self._ids:
+                try:
+                    self._client.update_artifact(self._ids[key], ArtifactUpdate(data=data, description=description))
+                except ObjectNotFound:  # somebody deleted it in the UI
+                    del self._ids[key]
+                else:
+                    return
+            created = self._client.create_artifact(
+                ArtifactCreate(
+                    type=kind,
+                    key=key,
+                    data=data,
+                    description=description,
+                    flow_run_id=self.flow_run_id,
+                    task_run_id=self.task_run_id,
+                )
+            )
+            self._ids[key] = created.id
+        except (httpx.HTTPError, httpx.InvalidURL, PrefectException, OSError, RuntimeError) as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+class LiveArtifacts:
+    """Publishes a running session; make it inside the task that trades, `start()`, and `close()` at the end.
+
+    `candles` are those of an earlier start of the same day; `period_s` and `chart_period_s` are real seconds.
+    """
+
+    def __init__(
+        self,
+        key: SessionKey,
+        *,
+        candles: Sequence[CandleRecord] = (),
+        store: ArtifactStore | None = None,
+        period_s: float = VIEW_PERIOD_S,
+        chart_period_s: float = CHART_PERIOD_S,
+    ) -> None:
+        self._key = key
+        prefect = PrefectArtifacts()
+        self._store: ArtifactStore | None = store or (prefect if prefect.is_possible else None)
+        self._candles = list(candles)
+        self._arrived: queue.SimpleQueue[CandleRecord] = queue.SimpleQueue()
+        self._newest: LiveView | None = None
+        self._period_s = period_s
+        self._chart_period_s = chart_period_s
+        self._charts = ChartProcess()
+        self._published: dict[str, object] = {}
+        self._failures = 0
+        self._since_chart: Stopwatch | None = None
+        self._closing = threading.Event()
+        # Prefect finds its settings and runs in context variables, which a new thread does not have.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._publish_all,), name="live artifacts", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to publish; nothing happens where there is no Prefect run."""
+        if self._store is not None:
+            self._thread.start()
+
+    def show(self, view: LiveView) -> None:
+        """Publish `view` soon, unless a newer one comes first."""
+        self._newest = view
+
+    def add_candle(self, candle: CandleRecord) -> None:
+        """The next closed candle for the chart; left out when nobody draws any more."""
+        if self._arrived.qsize() < CANDLES_WAITING_MAX:
+            self._arrived.put(candle)
+
+    def close(self, timeout_s: float = 15.0) -> None:
+        """Publish the last view, chart included, for at most `timeout_s`; what is not done then is left."""
+        deadline = Deadline(timeout_s)
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(deadline.left_s)
+        if self._thread.is_alive():
+            self._charts.kill()
+        else:
+            self._charts.close()
+
+    def _publish_all(self) -> None:
+        while True:
+            last = self._closing.wait(self._pause_s())
+            view = self._newest
+            if view is not None:
+                try:
+                    self._publish(view, last=last)
+                except StoreUnavailable as error:
+                    self._failures += 1
+                    level = logging.WARNING if self._failures == 1 else logging.DEBUG
+                    LOG.log(level, "the Prefect UI is not shown the session for now: %s", error)
+                else:
+                    if self._failures:
+                        LOG.info("the Prefect UI is shown the session again")
+                    self._failures = 0
+            if last:
+                return
+
+    def _publish(self, view: LiveView, *, last: bool) -> None:
+        while not self._arrived.empty():
+            self._candles.append(self._arrived.get())
+        name = f"{self._key.underlying}-{self._key.mode}".lower()
+        title = f"{self._key.underlying} · {self._key.mode}"
+        self._put("progress", f"{name}-progress", round(100 * min(1.0, max(0.0, view.progress)), 1), f"{title} · day")
+        self._put("markdown", f"{name}-state", render_state(self._key, view), f"{title} · state and position")
+        self._put("table", f"{name}-trades", live_trade_rows(view), f"{title} · trades of today")
+        chart_due = self._since_chart is None or self._since_chart.seconds >= self._chart_period_s
+        if self._candles and (last or chart_due):
+            self._since_chart = Stopwatch()
+            shown = f"{title} · {ist(view.at_ms):%d %b %Y %H:%M:%S}"
+            picture = live_picture(shown, view, self._candles)
+            png = self._charts.draw(shown, datasets(picture), picture.loss_limit_paise)
+            if png is not None:
+                self._put("markdown", f"{name}-chart", render_chart(png, shown), f"{title} · chart")
+
+    def _put(self, kind: str, key: str, content: object, description: str) -> None:
+        if self._store is None or self._published.get(key) == content:
+            return
+        self._store.put(kind, key, content, description)
+        self._published[key] = content
+
+    def _pause_s(self) -> float:
+        return min(RETRY_S_MAX, self._period_s * 2.0 ** min(self._failures, 10))
+
+
+def _points(paise: int | None) -> str:
+    return render_points(paise) if paise else "–"
+
+
+def _rupees(paise: int | None) -> str:
+    return "–" if paise is None else render_rupees(paise, signed=True)

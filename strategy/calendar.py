@@ -230,9 +230,7 @@ def _demand_sound(facts: SessionFacts) -> None:
     days = [row.day for row in facts.special] + [row.day for row in facts.holidays]
     for day in days:
         if days.count(day) > 1:
-            raise FactsInvalid(
-                f"{day} is named more than once as special or holiday; one row may speak of a day"
-            )
+            raise FactsInvalid(f"{day} is named more than once as special or holiday; one row may speak of a day")
     for special in facts.special:
         _demand_in_order(f"[[special]] {special.day}", special.windows)
 
@@ -240,6 +238,4 @@ def _demand_sound(facts: SessionFacts) -> None:
 def _demand_in_order(where: str, windows: tuple[tuple[time, time], ...]) -> None:
     edges = [edge for window in windows for edge in window]
     if any(earlier >= later for earlier, later in pairwise(edges)):
-        raise FactsInvalid(
-            f"{where}: opening and closing times must rise, found {[str(edge) for edge in edges]}"
-        )
+        raise FactsInvalid(f"{where}: opening and closing times must rise, found {[str(edge) for edge in edges]}")

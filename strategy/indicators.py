@@ -44,9 +44,7 @@ class SuperTrend:
 
     period: int
     multiplier: float
-    start: SuperTrendState = field(
-        default=(0, 0.0, 0.0, 0.0, float("nan"), 0), init=False, compare=False, repr=False
-    )
+    start: SuperTrendState = field(default=(0, 0.0, 0.0, 0.0, float("nan"), 0), init=False, compare=False, repr=False)
     step: SuperTrendStep = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -180,9 +178,7 @@ def true_range(high: Floats, low: Floats, close: Floats) -> Floats:
     _demand_equal_lengths(high, low, close)
     ranges: Floats = high - low
     last = close[:-1]
-    ranges[1:] = np.where(
-        last < low[1:], high[1:] - last, np.where(last > high[1:], last - low[1:], ranges[1:])
-    )
+    ranges[1:] = np.where(last < low[1:], high[1:] - last, np.where(last > high[1:], last - low[1:], ranges[1:]))
     return ranges
 
 

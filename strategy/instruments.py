@@ -264,9 +264,7 @@ def contract_facts(operator_toml: str = "") -> ContractFacts:
     return ContractFacts(
         lots=overlay(base.lots, over.lots, key=lambda row: (row.underlying, row.since)),
         freezes=overlay(base.freezes, over.freezes, key=lambda row: (row.underlying, row.since)),
-        expiries=overlay(
-            base.expiries, over.expiries, key=lambda row: (row.underlying, row.cycle, row.since)
-        ),
+        expiries=overlay(base.expiries, over.expiries, key=lambda row: (row.underlying, row.cycle, row.since)),
     )
 
 
@@ -276,13 +274,9 @@ def _read_contracts(text: str, where: str) -> ContractFacts:
     facts = ContractFacts(
         lots=read_rows(document, "lot", LotRow, where, named),
         freezes=read_rows(document, "freeze", FreezeRow, where, named),
-        expiries=read_rows(
-            document, "expiry", ExpiryRule, where, named | {"cycle": Cycle, "weekday": Weekday}
-        ),
+        expiries=read_rows(document, "expiry", ExpiryRule, where, named | {"cycle": Cycle, "weekday": Weekday}),
     )
-    for number, units in [(row.lot_size, row) for row in facts.lots] + [
-        (row.quantity, row) for row in facts.freezes
-    ]:
+    for number, units in [(row.lot_size, row) for row in facts.lots] + [(row.quantity, row) for row in facts.freezes]:
         if number < 1:
             raise FactsInvalid(f"{where}: units must be at least 1, found {units}")
     return facts

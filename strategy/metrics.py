@@ -217,9 +217,7 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     # The fraction converges fast only below the mean of the distribution; above, use the symmetry.
     if x > (a + 1) / (a + b + 2):
         return 1.0 - _incomplete_beta(b, a, 1.0 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
     tiny, c, d = 1e-300, 1.0, 1.0 - (a + b) * x / (a + 1)
     d = 1.0 / (d if abs(d) > tiny else tiny)
     fraction = d

@@ -166,11 +166,7 @@ def _pair(ledger: Iterable[OrderFacts], broker: Iterable[OrderFacts]) -> _Pairin
     only_ledger = []
     for ours in unmatched:
         partner_by_id = next(
-            (
-                theirs
-                for theirs in left
-                if theirs.broker_order_id and theirs.broker_order_id == ours.broker_order_id
-            ),
+            (theirs for theirs in left if theirs.broker_order_id and theirs.broker_order_id == ours.broker_order_id),
             None,
         )
         if partner_by_id is None:
@@ -189,10 +185,7 @@ def _compare(
         yield _difference(Kind.IDENTITY, subject, _asked(ours), _asked(theirs))
     if ours.filled_quantity != theirs.filled_quantity:
         yield _difference(Kind.QUANTITY, subject, _filled(ours), _filled(theirs))
-    elif (
-        abs(ours.filled_value_paise - theirs.filled_value_paise)
-        > price_tolerance_paise * ours.filled_quantity
-    ):
+    elif abs(ours.filled_value_paise - theirs.filled_value_paise) > price_tolerance_paise * ours.filled_quantity:
         yield _difference(Kind.PRICE, subject, _filled(ours), _filled(theirs))
     if ours.is_open != theirs.is_open or (day_over and ours.is_open):
         yield _difference(Kind.STILL_OPEN, subject, _life(ours), _life(theirs))

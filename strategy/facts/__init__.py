@@ -29,11 +29,11 @@ TABLES = (
 OPERATOR = "the operator's facts"
 
 
-class OutsideKnownData(LookupError):  # noqa: N818  # reads as a sentence where it is caught
+class OutsideKnownData(LookupError):
     """The facts say nothing about this day; trading on a guess is refused."""
 
 
-class FactsInvalid(ValueError):  # noqa: N818  # as above
+class FactsInvalid(ValueError):
     """A facts file says something that cannot be understood or contradicts itself."""
 
 

@@ -197,8 +197,7 @@ class TestOperatorsFacts:
                 "must rise, found",
             ),
             (
-                "[[special]]\nday = 2026-06-01\nname = 'x'\nsource = 'y'\n"
-                "windows = [[09:15:00, 10:00:00], [10:00:00, 11:00:00]]",
+                "[[special]]\nday = 2026-06-01\nname = 'x'\nsource = 'y'\nwindows = [[09:15:00, 10:00:00], [10:00:00, 11:00:00]]",
                 "must rise, found",
             ),
             (

@@ -14,9 +14,7 @@ from talipp.ohlcv import OHLCV
 from strategy.indicators import Macd, SuperTrend, atr, ema, macd, supertrend, supertrend_over
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(
-    not DATA.is_dir(), reason="the folder of recorded and reference data is absent"
-)
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of recorded and reference data is absent")
 
 
 def columns(file: str, *names: str) -> list[np.ndarray]:
@@ -122,9 +120,7 @@ class TestAgainstTalipp:
         assert [value.value for value in theirs[settled:]] == line[settled:].tolist()
         # Narrow bands can cross on a wide candle; talipp then names the trend by the close, not by the band it uses.
         if multiplier >= 3:
-            assert [value.trend.name == "UP" for value in theirs[settled:]] == (
-                direction[settled:] > 0
-            ).tolist()
+            assert [value.trend.name == "UP" for value in theirs[settled:]] == (direction[settled:] > 0).tolist()
 
     def test_macd_agrees_to_a_billionth(self, bars):
         theirs = talipp.MACD(12, 26, 9)

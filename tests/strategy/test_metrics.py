@@ -49,6 +49,7 @@ class TestTrades:
         assert found.expectancy_ratio == pytest.approx((1 + 400 / 150) * 0.4 - 1)
         # Deviations from 100: 200, -200, -100, -300, 400; sum of squares 340,000; variance 85,000.
         assert found.sqn == pytest.approx(math.sqrt(5) * 100 / math.sqrt(85_000))
+        assert found.p_value == two_sided_p_value(found.sqn, 4)
         assert (found.best_paise, found.worst_paise) == (500_00, -200_00)
         assert (found.longest_winning_streak, found.longest_losing_streak) == (1, 1)
         assert found.drawdown_paise == 300_00

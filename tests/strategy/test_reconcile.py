@@ -127,6 +127,16 @@ CASES = {
         Book(orders=FLAT.orders, net_quantities={PE: -30}),
         [(PE, "foreign")],
     ),
+    "someone bought and sold another contract": (
+        FLAT,
+        Book(orders=FLAT.orders, net_quantities={PE: 0}),
+        [],
+    ),
+    "two orders without any id have nothing to do with each other": (
+        Book(orders=(order(1, broker_order_id=""),)),
+        Book(orders=(order(1, client_order_id="", broker_order_id=""),)),
+        [(CE, "foreign"), (CE, "quantity"), ("b1", "missing_at_broker")],
+    ),
     "units of our contract without any order": (
         FLAT,
         Book(orders=FLAT.orders, net_quantities={CE: 75}),
@@ -167,7 +177,8 @@ class TestPriceTolerance:
 
 
 def test_with_two_orders_under_one_id_the_recorded_one_is_matched():
-    twice = Book(orders=(replace(BOUGHT, broker_order_id="001"), BOUGHT), net_quantities={CE: 75})
+    unfilled = replace(BOUGHT, broker_order_id="001", filled_quantity=0, filled_value_paise=0)
+    twice = Book(orders=(unfilled, BOUGHT), net_quantities={CE: 75})
     found = compare(HELD, twice)
     assert found.matched == ("b1",)
     assert [difference.kind for difference in found.differences] == [Kind.DUPLICATE]

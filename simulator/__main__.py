@@ -1,8 +1,8 @@
 """Start the simulator: `python -m simulator --port 0 --seed 7 --day 2026-11-20 --speed 0`.
 
 Prints one line of JSON when it is ready ({"url", "pid", …}), also into the file of --ready, and serves until SIGTERM or
-SIGINT, or until its parent is gone with --with-parent. Addresses under the url: /v2/… and /app/… (REST), /market-feed and
-/order-update (WebSocket), /api-data/….csv, and /control/… .
+SIGINT, or until its parent is gone with --with-parent. Addresses under the url: /v2/… and /app/… (REST),
+/market-feed and /order-update (WebSocket), /api-data/….csv, and /control/… .
 """
 
 import argparse

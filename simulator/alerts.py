@@ -1,7 +1,8 @@
 """The order-update socket: logged-in connections get every change of every order of the account.
 
 Invariants:
-1. Alerts leave only while a stretch of the market is played, in order of market time; who is not connected then misses them.
+1. Alerts leave only while a stretch of the market is played, in order of market time; who is not connected then
+   misses them.
 2. An alert shows the order as it was at its moment, not as it is when the message is read.
 """
 

@@ -1,8 +1,8 @@
 """What stands outside Dhan's paths: the market's clock, the lock-step with the bot, faults, and the truth.
 
 GET /control/clock, /control/truth, /control/requests, /control/faults; POST /control/faults (a list), /control/advance
-({"to": "10:15:00"} or {"seconds": 30}; lock-step only), /control/settings ({"stack": true}); DELETE /control/faults. The
-WebSocket /control/lockstep plays one slice per message, see `LockStepRoom`.
+({"to": "10:15:00"} or {"seconds": 30}; lock-step only), /control/settings ({"stack": true}); DELETE /control/faults.
+The WebSocket /control/lockstep plays one slice per message, see `LockStepRoom`.
 """
 
 import asyncio
@@ -12,10 +12,8 @@ from datetime import time
 from typing import Any
 
 from simulator.faults import KNOWN, FaultInvalid, render_faults
-from simulator.instruments import ist_text
 from simulator.orders import Order
-from simulator.routes import CALLS
-from simulator.sessions import moment_ms
+from simulator.sessions import ist_text, moment_ms
 from simulator.stage import Stage
 from simulator.wire import Request, Response, WebSocket
 
@@ -102,12 +100,7 @@ class ControlApi:
     def post_faults(self, request: Request) -> Response:
         """Post a list of faults."""
         try:
-            wishes = request.json()
-            for wish in wishes if isinstance(wishes, list) else [wishes]:
-                call = (wish.get("at") or {}).get("call") if isinstance(wish, dict) else None
-                if call is not None and call not in CALLS:
-                    raise FaultInvalid(f"expected one of the calls {', '.join(sorted(CALLS))}, found {call!r}")
-            self.stage.faults.post(wishes, self.stage.now_ms)
+            self.stage.faults.post(request.json(), self.stage.now_ms)
         except (FaultInvalid, ValueError) as error:
             return Response.of({"error": str(error), "faults": KNOWN}, 400)
         return Response.of(render_faults(self.stage.faults, self.stage.now_ms))
@@ -162,8 +155,8 @@ class LockStepRoom:
     {"consumed_to_ms": t, "feed_messages": k} -> {"now_ms", "feed_packets", "order_updates", "over"}. The counts are of
     market-feed and order-update connections opened after this lock-step began: a bot that starts again counts from
     nothing, and one that was replaced but lives on does not confuse it. Before the market moves, the `k` subscription
-    messages that the bot has sent are awaited; after the simulator cut a connection, so is its return (but not during an
-    outage that was asked for): a reconnection costs no market time. Both waits are bounded in real time.
+    messages that the bot has sent are awaited; after the simulator cut a connection, so is its return (but not
+    during an outage that was asked for): a reconnection costs no market time. Both waits are bounded in real time.
     """
 
     def __init__(self, stage: Stage) -> None:

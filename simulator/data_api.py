@@ -5,8 +5,10 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from simulator import history
-from simulator.instruments import Listed, compact_master, detailed_master
+from simulator.fields import bad_input, body_of
+from simulator.instruments import Listed
 from simulator.market import Summary
+from simulator.master import compact_master, detailed_master
 from simulator.pricing import YEAR_MS, option_greeks
 from simulator.replies import data_refusal, refusal
 from simulator.stage import Stage
@@ -22,7 +24,7 @@ _NEVER = "01/01/1980 00:00:00"
 
 
 class DataApi:
-    """Handlers by call name."""
+    """Handlers by call name; the charts may raise OrderRefused."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -35,8 +37,8 @@ class DataApi:
             "option_chain": self.option_chain,
             "candles_intraday": self.candles_intraday,
             "candles_daily": self.candles_daily,
-            "master_compact": lambda request: self._file("compact"),  # noqa: ARG005
-            "master_detailed": lambda request: self._file("detailed"),  # noqa: ARG005
+            "master_compact": lambda _: self._file("compact"),
+            "master_detailed": lambda _: self._file("detailed"),
             "master_segment": self.master_segment,
         }
 
@@ -176,15 +178,14 @@ class DataApi:
 
     def candles_intraday(self, request: Request) -> Response:
         """POST /charts/intraday: at most 90 days; a candle that starts exactly at fromDate is left out."""
-        body = _mapping(request)
+        body = body_of(request)
         try:
-            assert body is not None
-            interval = int(body["interval"])
-            from_ms, to_ms = (history.moment_of(str(body[key])) for key in ("fromDate", "toDate"))
-        except (AssertionError, KeyError, TypeError, ValueError):
-            return refusal("DH-905", "Missing required fields, bad values for parameters etc.")
+            interval = int(body.get("interval", 0))
+            from_ms, to_ms = (history.moment_of(str(body.get(key))) for key in ("fromDate", "toDate"))
+        except (TypeError, ValueError) as error:
+            raise bad_input() from error
         if interval not in _INTERVALS:
-            return refusal("DH-905", "Missing required fields, bad values for parameters etc.")
+            raise bad_input()
         first, last = history.day_of(from_ms), history.day_of(to_ms)
         if (last - first).days > INTRADAY_DAYS_MAX:
             return refusal("DH-905", "Data for Intraday Charts can be fetched for 90 days at a time")
@@ -196,12 +197,11 @@ class DataApi:
 
     def candles_daily(self, request: Request) -> Response:
         """POST /charts/historical: finished days, stamped midnight IST; toDate is excluded."""
-        body = _mapping(request)
+        body = body_of(request)
         try:
-            assert body is not None
-            first, until = (date.fromisoformat(str(body[key])[:10]) for key in ("fromDate", "toDate"))
-        except (AssertionError, KeyError, ValueError):
-            return refusal("DH-905", "Missing required fields, bad values for parameters etc.")
+            first, until = (date.fromisoformat(str(body.get(key))[:10]) for key in ("fromDate", "toDate"))
+        except ValueError as error:
+            raise bad_input() from error
         first = max(first, self._stage.setup.day - timedelta(days=DAILY_DAYS_MAX))
         candles: list[tuple[int, int, int, int, int]] = []
         for day in history.days_between(

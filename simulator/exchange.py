@@ -1,11 +1,12 @@
 """The broker's risk checks and the exchange's matching: what becomes of an order after it was accepted.
 
-TRANSIT -> PENDING or REJECTED; PENDING -> PART_TRADED* -> TRADED; PENDING or PART_TRADED -> CANCELLED, or EXPIRED at the
-last close. An aggressive order walks the quoted depth up to its limit; a resting one fills at its own limit when the
-other side comes to it, as far as the depth reaches; what is left rests on.
+TRANSIT -> PENDING or REJECTED; PENDING -> PART_TRADED* -> TRADED; PENDING or PART_TRADED -> CANCELLED, or EXPIRED at
+the last close. An aggressive order walks the quoted depth up to its limit; a resting one fills at its own limit when
+the other side comes to it, as far as the depth reaches; what is left rests on.
 
 Invariants:
-1. Everything that happens to an order happens at a moment of market time, by the agenda; nothing happens while it stands.
+1. Everything that happens to an order happens at a moment of market time, by the agenda; nothing happens while it
+   stands.
 2. Filled quantity only grows and never passes the order's quantity; a final order never changes.
 3. Every change is published once, with the order as it is at that moment.
 """
@@ -175,8 +176,7 @@ class Exchange:
         for position in list(self._account.positions.values()):
             net = position.net_quantity
             if net and (products is None or position.product in products):
-                most = max(position.listed.freeze_quantity // position.listed.lot_size, 1)
-                most *= position.listed.lot_size
+                most = position.listed.largest_order
                 for start in range(0, abs(net), most):
                     self.place(
                         now_ms=now_ms, listed=position.listed, side="SELL" if net > 0 else "BUY",
@@ -272,7 +272,7 @@ class Exchange:
                 quantity = self._fillable(order, offered)
                 if quantity:
                     self._fill(order, quantity, price, at_ms)
-        if order.working and order.validity == "IOC":
+        if order.validity == "IOC" and not order.is_final:
             self._end(order, "CANCELLED", "IOC ORDER CANCELLED", at_ms)
 
     def _match_resting(self, order: Order, at_ms: int) -> None:

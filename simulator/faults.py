@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import date, time
 from typing import Any
 
+from simulator.routes import CALLS
 from simulator.sessions import moment_ms
 
 # Name -> what it does. The four kinds differ in what they strike.
@@ -35,7 +36,7 @@ IN_A_CALL = {
 }
 IN_AN_ORDER = {
     "reject": "the exchange rejects the order after its acknowledgement (message)",
-    "partial_fill": "at most quantity units fill (default: one lot less than ordered, at least none), the rest stays open",
+    "partial_fill": "at most quantity units fill (default: one lot less than ordered), the rest stays open",
     "never_fills": "the order rests whatever the market does",
     "fill_after_cancel": "the whole rest fills between the cancel's acknowledgement and its arrival",
     "cancel_fill_race": "part of the rest (quantity, default half in lots) fills before the cancellation takes effect",
@@ -175,10 +176,10 @@ class Faults:
     def take_token_death(self, now_ms: int) -> bool:
         """True once when the token dies at a market time, not in a call."""
         for fault in self.posted:
-            if fault.name == "token_death" and not fault.waits_for_call and not fault.is_over(now_ms):
-                if now_ms >= fault.starts_ms:
-                    fault.used += 1
-                    return True
+            waits = fault.waits_for_call or now_ms < fault.starts_ms
+            if fault.name == "token_death" and not waits and not fault.is_over(now_ms):
+                fault.used += 1
+                return True
         return False
 
     def any_posted(self) -> bool:
@@ -208,6 +209,8 @@ class Faults:
         at = wish.get("at") or {}
         if not isinstance(at, dict) or not set(at) <= {"call", "nth", "market_time"}:
             raise FaultInvalid(f'expected "at" with call and nth, or market_time, for {name}; found {at!r}')
+        if "call" in at and at["call"] not in CALLS:
+            raise FaultInvalid(f"expected one of the calls {', '.join(sorted(CALLS))} for {name}, found {at['call']!r}")
         starts_ms = now_ms
         if "market_time" in at:
             try:

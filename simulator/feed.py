@@ -2,7 +2,8 @@
 
 Invariants:
 1. Packets leave only while a stretch of the market is played (see stage.py), in order of market time.
-2. A connection gets packets of what it subscribed to and nothing else; index packets precede option packets of a moment.
+2. A connection gets packets of what it subscribed to and nothing else; index packets precede option packets of a
+   moment.
 3. `packets_sent` counts what was written to connections that were open then, packet by packet; the epoch counts are
    those of the client that drives the clock.
 """

@@ -73,7 +73,7 @@ class History:
 def columns(
     at_ms: Sequence[int], price_paise: Sequence[int], *, start_ms: int, seconds: int
 ) -> list[tuple[int, int, int, int, int]]:
-    """Candles (start in Unix milliseconds, open, high, low, close in paise) aligned to `start_ms`; empty ones are absent."""
+    """Candles (start in Unix milliseconds; open, high, low, close in paise) aligned to `start_ms`, empty ones left out."""
     period = seconds * 1000
     candles: list[tuple[int, int, int, int, int]] = []
     current = -1

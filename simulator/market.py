@@ -2,7 +2,8 @@
 
 Invariants:
 1. Every price is a function of (seed, day, security, moment). Neither subscriptions nor orders move it.
-2. Bids are below asks, on the tick (5 paise), never negative; an option's last price changes once a second, at its print.
+2. Bids are below asks, on the tick (5 paise), never negative; an option's last price changes once a second, at its
+   print.
 3. An option's day high, low and open are those of all its prints of the day.
 """
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.instruments import Listed, ist_text
+from simulator.instruments import Listed
+from simulator.sessions import ist_text
 
 FINAL = frozenset({"TRADED", "REJECTED", "CANCELLED", "EXPIRED"})
 _UNSET_TIME = "0001-01-01 00:00:00"

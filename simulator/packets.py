@@ -1,7 +1,7 @@
 """The bytes of Dhan's market feed: one function per packet, little-endian, prices as float32.
 
-Offsets and codes are those of the v2 feed. A packet starts with code (u8), whole length (u16), segment (u8) and security
-id (u32). "LTT" is India's wall clock written as if it were UTC: Unix seconds plus 19,800.
+Offsets and codes are those of the v2 feed. A packet starts with code (u8), whole length (u16), segment (u8) and
+security id (u32). "LTT" is India's wall clock written as if it were UTC: Unix seconds plus 19,800.
 """
 
 import struct

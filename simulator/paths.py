@@ -81,7 +81,8 @@ def path_shape(*, seed: int, key: int, day_ordinal: int, windows: Sequence[Windo
     deviations *= day_deviation / np.sqrt(np.sum(deviations**2))
     steps = deviations * random.standard_normal(count) + _leanings(random, count, deviations)
     steps[0] = 0.0
-    return gap + np.cumsum(steps)
+    shape: np.ndarray = gap + np.cumsum(steps)
+    return shape
 
 
 def _session_shape(count: int) -> np.ndarray:

@@ -3,11 +3,11 @@
 Two kinds of files are read, told apart by their header:
 
 * one-minute bars `Instrument,Date,Time,Open,High,Low,Close` (Date YYYYMMDD, Time HH:MM of the bar's start, IST).
-  The minute goes open -> low -> high -> close when it closed above its open, open -> high -> low -> close otherwise; the
-  corners lie at seconds 0, 20, 40 and 59, with a tick every second on the straight lines between them;
-* five-second candles `close_time_ist,high,low,close` (further columns are ignored). Three ticks per candle, at two thirds
-  and one third of five seconds before its close and at the close itself: low, high, close when it closed above the
-  candle before, high, low, close otherwise.
+  The minute goes open -> low -> high -> close when it closed above its open, open -> high -> low -> close otherwise;
+  the corners lie at seconds 0, 20, 40 and 59, with a tick every second on the straight lines between them;
+* five-second candles `close_time_ist,high,low,close` (further columns are ignored). Three ticks per candle, at two
+  thirds and one third of five seconds before its close and at the close itself: low, high, close when it closed
+  above the candle before, high, low, close otherwise.
 
 Invariants:
 1. A candle rebuilt from the ticks of one bar has that bar's open, high, low and close.

@@ -55,7 +55,7 @@ def gateway_not_found(request: Request, now_ms: int) -> Response:
 def bad_gateway() -> Response:
     """The page in front of a dead backend."""
     page = (
-        "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
-        "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+        "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
+        "<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
     )
     return Response(status=502, body=page.encode(), content_type="text/html")

@@ -9,16 +9,17 @@ import asyncio
 import os
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
 
 from simulator.control import ControlApi, LockStepRoom
 from simulator.data_api import DataApi
+from simulator.exchange import OrderRefused
 from simulator.faults import Fault
 from simulator.login_api import LoginApi
+from simulator.orders_api import OrdersApi
+from simulator.portfolio_api import PortfolioApi
 from simulator.replies import bad_gateway, data_refusal, gateway_not_found, refusal, too_many_requests
 from simulator.routes import Route, find_route
 from simulator.stage import Stage
-from simulator.trading_api import TradingApi
 from simulator.wire import Connection, Request, Response, Room
 
 REQUEST_LOG_MAX = 100_000
@@ -35,7 +36,8 @@ class Server:
         self.control = ControlApi(stage, speed)
         self._lockstep = LockStepRoom(stage)
         self._handlers: dict[str, Callable[..., Response]] = {
-            **TradingApi(stage).handlers,
+            **OrdersApi(stage).handlers,
+            **PortfolioApi(stage).handlers,
             **DataApi(stage).handlers,
             **LoginApi(stage).handlers,
         }
@@ -106,7 +108,12 @@ class Server:
 
     def _serve(self, route: Route, parts: dict[str, str], request: Request) -> Response:
         refused = self._gate(route, request)
-        return refused if refused is not None else self._handlers[route.call](request, **parts)
+        if refused is not None:
+            return refused
+        try:
+            return self._handlers[route.call](request, **parts)
+        except OrderRefused as error:
+            return refusal(error.code, error.message)
 
     def _gate(self, route: Route, request: Request) -> Response | None:
         stage, headers = self.stage, request.headers
@@ -157,10 +164,8 @@ class Server:
     def _log(self, request: Request, call: str | None) -> None:
         log = self.control.requests
         if len(log) < REQUEST_LOG_MAX:
-            entry: dict[str, Any] = {
-                "n": len(log) + 1, "at_ms": self.stage.now_ms, "method": request.method, "path": request.path, "call": call,
-            }  # fmt: skip
-            log.append(entry)
+            line = {"method": request.method, "path": request.path, "call": call}
+            log.append({"n": len(log) + 1, "at_ms": self.stage.now_ms, **line})
 
     # -- what runs beside -----------------------------------------------------------------------------------------
 
@@ -172,7 +177,8 @@ class Server:
             self.stage.play(began_ms + round((loop.time() - began_s) * self.speed * 1000))
 
     async def _watch_parent(self, parent_pid: int, ended: asyncio.Event) -> None:
-        while os.getppid() == parent_pid:
+        # Nobody tells a process that its parent has died: it has to look.
+        while os.getppid() == parent_pid:  # noqa: ASYNC110
             await asyncio.sleep(_PARENT_CHECK_S)
         ended.set()
 

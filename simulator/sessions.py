@@ -53,3 +53,8 @@ def expiry_close_ms(expiry: date) -> int:
     except OutsideKnownData:
         known = None
     return known.close_ms_of(expiry) if known else moment_ms(expiry, _USUAL_CLOSE)
+
+
+def ist_text(at_ms: int) -> str:
+    """A moment as Dhan's order rows write it: IST without an offset."""
+    return datetime.fromtimestamp(at_ms / 1000, IST).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,7 +1,7 @@
 """The simulated day as a whole: its clock, and what happens when the clock is moved.
 
-Only `play` moves the clock. It merges index ticks, option prints and the order agenda in order of time, and lets what came
-of it out to the sockets at its end. Between two calls nothing changes but what a client asks for.
+Only `play` moves the clock. It merges index ticks, option prints and the order agenda in order of time, and lets
+what came of it out to the sockets at its end. Between two calls nothing changes but what a client asks for.
 
 Invariants:
 1. Market time never runs backwards and never passes the day's end.

@@ -214,8 +214,9 @@ class Connection(asyncio.Protocol):
             self._websocket.receive(data)
             return
         self._buffer += data
-        while self._websocket is None and not self._silent and self._take_request():
-            pass
+        more = True
+        while more and not self._silent:
+            more = self._take_request()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """The connection is gone."""
@@ -257,10 +258,10 @@ class Connection(asyncio.Protocol):
         )  # fmt: skip
         if request.headers.get("upgrade", "").lower() == "websocket":
             self._upgrade(request, head)
-        else:
-            self._deliver(
-                self._application.respond(request), close=request.headers.get("connection", "").lower() == "close"
-            )
+            return False
+        self._deliver(
+            self._application.respond(request), close=request.headers.get("connection", "").lower() == "close"
+        )
         return True
 
     def _upgrade(self, request: Request, head: bytes) -> None:

@@ -181,7 +181,8 @@ def _learn_looked_up(order: Order, reply: Reply, policy: OrderPolicy, now_ms: in
             return order, ()
         text = "was accepted but is not in the order book; look at the broker's terminal"
         return order.alert_once("order_not_in_book", now_ms, text)
-    if order.absent_reads < ABSENT_READS or now_ms - order.doubt_since_ms < ABSENT_AFTER_MS:
+    # What counts is when it was asked: a slow answer tells of the past.
+    if order.absent_reads < ABSENT_READS or asked_ms - order.doubt_since_ms < ABSENT_AFTER_MS:
         return order, ()
     message = "not placed: no such order at the broker"
     order = replace(order.moved(Cause.SEEN_ABSENT), ending=Ending.ABSENT, message=message)
@@ -196,7 +197,11 @@ def _learn_seen(order: Order, seen: Seen, policy: OrderPolicy, now_ms: int) -> t
     if order.ending in {Ending.FILLED, Ending.CANCELLED}:
         return order, ()  # final is final; what comes now is late
     before = order
-    order = replace(order, broker_order_id=order.broker_order_id or seen.broker_order_id)
+    order = replace(
+        order,
+        broker_order_id=order.broker_order_id or seen.broker_order_id,
+        limit_paise=order.nearer(seen.limit_paise),  # a process before this one may have gone further
+    )
     order, said = _take_fill(order, seen, now_ms)
     new_fill = order.filled_quantity > before.filled_quantity
     if before.is_closed and seen.status in ENDED_SHORT and not new_fill:

@@ -83,8 +83,7 @@ def _reprice(order: Order, policy: OrderPolicy, now_ms: int, best_paise: int) ->
     if order.purpose is Purpose.EXIT and order.reprices > policy.reprices_max:
         text = f"is not filled after {policy.reprices_max} re-pricings; its limit goes on widening, watch it"
         order, said = order.alert_once("exit_hard_to_fill", now_ms, text)
-    nearer = max if order.purpose is Purpose.ENTRY else min
-    limit_paise = nearer(_limit(order, policy, best_paise), order.limit_paise)
+    limit_paise = order.nearer(_limit(order, policy, best_paise))
     if limit_paise == order.limit_paise:
         return replace(order, write_due_ms=now_ms + policy.timeout_ms), said
     order = replace(order, writing=Ask.MODIFY, asked_limit_paise=limit_paise)

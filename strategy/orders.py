@@ -11,9 +11,9 @@ Invariants:
 2. The filled quantity never goes down; what is final stays final. A push may fill an order, only the book may
    end one short of its quantity: a cancellation that was pushed is confirmed by reading before it is
    believed.
-3. An order in doubt ends as absent only when no request of ours is on its way, `ABSENT_AFTER_MS` have passed
-   since the doubt began, and `ABSENT_READS` readings of the whole order book did not show it. An order that
-   the broker accepted is never declared absent.
+3. An order in doubt ends as absent only when no request of ours is on its way and `ABSENT_READS` readings of the
+   whole order book did not show it, one of them begun `ABSENT_AFTER_MS` after the doubt. An order that the
+   broker accepted is never declared absent.
 4. While an order may be live it is not CLOSED, so a late fill is never lost.
 5. An answer to a cancellation is no more than an answer: the book says whether a fill came first.
 """
@@ -171,6 +171,7 @@ class Seen:
     status: BookStatus
     filled_quantity: int
     filled_value_paise: int
+    limit_paise: int = 0  # 0: not said
     message: str = ""
     from_book: bool = False
 
@@ -311,6 +312,11 @@ class Order:
     def remaining_quantity(self) -> int:
         """Units that may still fill."""
         return self.quantity - self.filled_quantity
+
+    def nearer(self, limit_paise: int) -> int:
+        """The one of this limit and the order's own that is nearer to being filled."""
+        choose = max if self.side is Side.BUY else min
+        return choose(limit_paise or self.limit_paise, self.limit_paise)
 
     @property
     def is_closed(self) -> bool:

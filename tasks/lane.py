@@ -38,9 +38,11 @@ class Lane:
         threading.Thread(target=self._walk, name=self._name, daemon=True).start()
 
     def _walk(self) -> None:
+        failed = True
         try:
             while (job := self._jobs.get()) is not None:
                 job()
-        except BaseException:
-            self._start()
-            raise
+            failed = False
+        finally:
+            if failed:
+                self._start()

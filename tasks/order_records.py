@@ -17,9 +17,7 @@ from tasks.broker import (
 from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 
 
-def intent_record(
-    action: Enter | Exit, orders: tuple[Order, ...], *, session_id: str, fence: int
-) -> IntentRecord:
+def intent_record(action: Enter | Exit, orders: tuple[Order, ...], *, session_id: str, fence: int) -> IntentRecord:
     """A decision and the orders that it becomes, as the ledger keeps them."""
     contract = action.contract
     purpose = Purpose.ENTRY if isinstance(action, Enter) else Purpose.EXIT
@@ -79,6 +77,7 @@ def seen(order: BrokerOrder, at_ms: int, *, from_book: bool) -> Seen:
         status=BookStatus(order.status),
         filled_quantity=order.filled_quantity,
         filled_value_paise=order.filled_value_paise,
+        limit_paise=order.limit_paise,
         message=order.message,
         from_book=from_book,
     )

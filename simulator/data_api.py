@@ -189,11 +189,13 @@ class DataApi:
         first, last = history.day_of(from_ms), history.day_of(to_ms)
         if (last - first).days > INTRADAY_DAYS_MAX:
             return refusal("DH-905", "Data for Intraday Charts can be fetched for 90 days at a time")
-        candles: list[tuple[int, int, int, int, int]] = []
+        candles: list[history.Candle] = []
         for day in history.days_between(first, min(last, self._stage.setup.day)):
             at_ms, prices = self._ticks(str(body.get("exchangeSegment")), str(body.get("securityId")), day)
-            candles += history.columns(at_ms, prices, start_ms=history.day_start_ms(day), seconds=interval * 60)
-        return Response.of(history.render_candles([row for row in candles if from_ms < row[0] <= to_ms]))
+            candles += history.candles_of(
+                at_ms, prices, start_ms=history.day_start_ms(day), period_ms=interval * 60_000
+            )
+        return Response.of(history.render_candles([candle for candle in candles if from_ms < candle.start_ms <= to_ms]))
 
     def candles_daily(self, request: Request) -> Response:
         """POST /charts/historical: finished days, stamped midnight IST; toDate is excluded."""
@@ -203,14 +205,14 @@ class DataApi:
         except ValueError as error:
             raise bad_input() from error
         first = max(first, self._stage.setup.day - timedelta(days=DAILY_DAYS_MAX))
-        candles: list[tuple[int, int, int, int, int]] = []
+        candles: list[history.Candle] = []
         for day in history.days_between(
             first, min(until - timedelta(days=1), self._stage.setup.day - timedelta(days=1))
         ):
             at_ms, prices = self._ticks(str(body.get("exchangeSegment")), str(body.get("securityId")), day)
             if at_ms:
                 midnight = history.moment_of(str(day))
-                candles.append((midnight, prices[0], max(prices), min(prices), prices[-1]))
+                candles.append(history.Candle(midnight, prices[0], max(prices), min(prices), prices[-1]))
         return Response.of(history.render_candles(candles))
 
     def _ticks(self, segment: str, number: str, day: date) -> tuple[list[int], list[int]]:

@@ -8,7 +8,8 @@ Invariants:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,35 +71,35 @@ class History:
         return path
 
 
-def columns(
-    at_ms: Sequence[int], price_paise: Sequence[int], *, start_ms: int, seconds: int
-) -> list[tuple[int, int, int, int, int]]:
-    """Candles (start in Unix milliseconds; open, high, low, close in paise) aligned to `start_ms`, empty ones left out."""
-    period = seconds * 1000
-    candles: list[tuple[int, int, int, int, int]] = []
-    current = -1
-    opened = high = low = close = 0
-    for at, price in zip(at_ms, price_paise, strict=True):
-        number = (at - start_ms) // period
-        if number != current:
-            if current >= 0:
-                candles.append((start_ms + current * period, opened, high, low, close))
-            current, opened, high, low = number, price, price, price
-        high, low, close = max(high, price), min(low, price), price
-    if current >= 0:
-        candles.append((start_ms + current * period, opened, high, low, close))
+class Candle(NamedTuple):
+    """One candle; its start in Unix milliseconds, prices in paise."""
+
+    start_ms: int
+    open_paise: int
+    high_paise: int
+    low_paise: int
+    close_paise: int
+
+
+def candles_of(at_ms: Sequence[int], price_paise: Sequence[int], *, start_ms: int, period_ms: int) -> list[Candle]:
+    """Candles of ticks, aligned to `start_ms`; a period without a tick has none."""
+    candles = []
+    ticks = zip(at_ms, price_paise, strict=True)
+    for number, period in groupby(ticks, key=lambda tick: (tick[0] - start_ms) // period_ms):
+        prices = [price for _, price in period]
+        candles.append(Candle(start_ms + number * period_ms, prices[0], max(prices), min(prices), prices[-1]))
     return candles
 
 
-def render_candles(candles: Sequence[tuple[int, int, int, int, int]]) -> dict[str, list[Any]]:
+def render_candles(candles: Sequence[Candle]) -> dict[str, list[Any]]:
     """Dhan's columnar reply; timestamps are true Unix seconds."""
     return {
-        "open": [row[1] / 100 for row in candles],
-        "high": [row[2] / 100 for row in candles],
-        "low": [row[3] / 100 for row in candles],
-        "close": [row[4] / 100 for row in candles],
+        "open": [candle.open_paise / 100 for candle in candles],
+        "high": [candle.high_paise / 100 for candle in candles],
+        "low": [candle.low_paise / 100 for candle in candles],
+        "close": [candle.close_paise / 100 for candle in candles],
         "volume": [0] * len(candles),
-        "timestamp": [row[0] // 1000 for row in candles],
+        "timestamp": [candle.start_ms // 1000 for candle in candles],
         "open_interest": [0] * len(candles),
     }
 

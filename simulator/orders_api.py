@@ -1,7 +1,7 @@
 """Dhan's order endpoints: place, slice, modify, cancel, and the order book.
 
-What is refused at once is the request itself (input, transit, kill switch); what risk management or the exchange finds is
-shown later, in the order book and on the order-update socket.
+What is refused at once is the request itself (input, address, transit, kill switch); what risk management or the
+exchange finds is shown later, in the order book and on the order-update socket.
 """
 
 import re
@@ -41,7 +41,7 @@ class OrdersApi:
 
     def place(self, request: Request) -> Response:
         """POST /orders."""
-        order = self._accept(body_of(request), call="place_order")
+        order = self._accept(body_of(request), request, call="place_order")
         return Response.of({"orderId": order.order_id, "orderStatus": "TRANSIT"})
 
     def slice(self, request: Request) -> Response:
@@ -51,7 +51,7 @@ class OrdersApi:
         quantity = whole(body, "quantity")
         most = listed.largest_order
         parts = [min(most, quantity - start) for start in range(0, quantity, most)]
-        orders = [self._accept({**body, "quantity": part}, call="slice_order") for part in parts]
+        orders = [self._accept({**body, "quantity": part}, request, call="slice_order") for part in parts]
         return Response.of([{"orderId": order.order_id, "orderStatus": "TRANSIT"} for order in orders])
 
     def modify(self, request: Request, order_id: str) -> Response:
@@ -109,9 +109,12 @@ class OrdersApi:
             raise OrderRefused("DH-906", UNKNOWN_ORDER)
         return order
 
-    def _accept(self, body: dict[str, Any], *, call: str) -> Order:
+    def _accept(self, body: dict[str, Any], request: Request, *, call: str) -> Order:
         stage = self._stage
+        # The broker looks at the quantity first, then at where the order comes from, then at the instrument.
         quantity = whole(body, "quantity")
+        if not stage.credentials.allows_orders_from(request.peer):
+            raise OrderRefused("DH-905", "Invalid IP")
         listed = listed_of(body, stage.listing)
         side, order_type = body.get("transactionType"), body.get("orderType")
         if side not in ("BUY", "SELL") or order_type not in _ORDER_TYPES:

@@ -16,19 +16,19 @@ class Route:
     call: str
     kind: str  # order, chart, quote, chain, other, free
     access: str  # trading: token; data: token and client id; login, public: their own rules
-    writes: bool  # orders are touched: only from an allowed address
+    guarded: bool  # only from an allowed address; placing looks at the address itself, after the quantity
 
 
-def _route(method: str, path: str, call: str, kind: str, access: str = "trading", *, writes: bool = False) -> Route:
+def _route(method: str, path: str, call: str, kind: str, access: str = "trading", *, guarded: bool = False) -> Route:
     pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
-    return Route(method, pattern, call, kind, access, writes)
+    return Route(method, pattern, call, kind, access, guarded)
 
 
 ROUTES = (
-    _route("POST", "/v2/orders", "place_order", "order", writes=True),
-    _route("POST", "/v2/orders/slicing", "slice_order", "order", writes=True),
-    _route("PUT", "/v2/orders/{order_id}", "modify_order", "order", writes=True),
-    _route("DELETE", "/v2/orders/{order_id}", "cancel_order", "order", writes=True),
+    _route("POST", "/v2/orders", "place_order", "order"),
+    _route("POST", "/v2/orders/slicing", "slice_order", "order"),
+    _route("PUT", "/v2/orders/{order_id}", "modify_order", "order", guarded=True),
+    _route("DELETE", "/v2/orders/{order_id}", "cancel_order", "order", guarded=True),
     _route("GET", "/v2/orders", "order_book", "other"),
     _route("GET", "/v2/orders/external/{correlation_id}", "order_by_correlation_id", "other"),
     _route("GET", "/v2/orders/{order_id}", "order_by_id", "other"),
@@ -36,17 +36,17 @@ ROUTES = (
     _route("GET", "/v2/trades/{order_id}", "trades_of_order", "other"),
     _route("GET", "/v2/trades/{first}/{last}/{page}", "trade_history", "other"),
     _route("GET", "/v2/positions", "positions", "other"),
-    _route("DELETE", "/v2/positions", "exit_all", "order", writes=True),
-    _route("POST", "/v2/positions/convert", "convert_position", "order", writes=True),
+    _route("DELETE", "/v2/positions", "exit_all", "order", guarded=True),
+    _route("POST", "/v2/positions/convert", "convert_position", "order", guarded=True),
     _route("GET", "/v2/holdings", "holdings", "other"),
     _route("GET", "/v2/fundlimit", "fund_limits", "other"),
     _route("POST", "/v2/margincalculator", "margin_calculator", "other"),
     _route("POST", "/v2/margincalculator/multi", "margin_calculator_multi", "other"),
-    _route("POST", "/v2/killswitch", "kill_switch", "other", writes=True),
+    _route("POST", "/v2/killswitch", "kill_switch", "other", guarded=True),
     _route("GET", "/v2/killswitch", "kill_switch_status", "other"),
-    _route("POST", "/v2/pnlExit", "set_pnl_exit", "other", writes=True),
+    _route("POST", "/v2/pnlExit", "set_pnl_exit", "other", guarded=True),
     _route("GET", "/v2/pnlExit", "pnl_exit", "other"),
-    _route("DELETE", "/v2/pnlExit", "stop_pnl_exit", "other", writes=True),
+    _route("DELETE", "/v2/pnlExit", "stop_pnl_exit", "other", guarded=True),
     _route("GET", "/v2/profile", "profile", "other"),
     _route("GET", "/v2/ip/getIP", "get_ip", "other"),
     _route("POST", "/v2/ip/setIP", "set_ip", "other"),
@@ -59,7 +59,7 @@ ROUTES = (
     _route("POST", "/v2/marketfeed/ohlc", "quote_ohlc", "quote", "data"),
     _route("POST", "/v2/marketfeed/quote", "quote_full", "quote", "data"),
     _route("POST", "/v2/optionchain", "option_chain", "chain", "data"),
-    _route("POST", "/v2/optionchain/expirylist", "expiry_list", "chain", "data"),
+    _route("POST", "/v2/optionchain/expirylist", "expiry_list", "other", "data"),
     _route("POST", "/v2/charts/intraday", "candles_intraday", "chart", "data"),
     _route("POST", "/v2/charts/historical", "candles_daily", "chart", "data"),
     _route("GET", "/v2/instrument/{segment}", "master_segment", "free", "public"),

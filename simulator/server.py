@@ -128,7 +128,7 @@ class Server:
                 return data_refusal("805", 429)
         elif route.kind != "free" and not stage.limits.allows(route.kind, stage.now_ms):
             return data_refusal("805", 429) if route.kind == "quote" else too_many_requests()
-        if route.writes and not stage.credentials.allows_orders_from(request.peer):
+        if route.guarded and not stage.credentials.allows_orders_from(request.peer):
             return refusal("DH-905", "Invalid IP")
         return None
 
@@ -140,7 +140,11 @@ class Server:
         if name == "rate_storm":
             return data_refusal("805", 429) if route.access == "data" else too_many_requests()
         if name == "ip_refused":
-            return refusal("DH-905", "Invalid IP") if route.writes else self._serve(route, parts, request)
+            return (
+                refusal("DH-905", "Invalid IP")
+                if route.guarded or route.kind == "order"
+                else self._serve(route, parts, request)
+            )
         if name == "data_plan_lost":
             return data_refusal("806", 401) if route.access == "data" else self._serve(route, parts, request)
         if name == "token_death":

@@ -76,6 +76,10 @@ def postgres_server_url(request: pytest.FixtureRequest) -> str:
         except subprocess.SubprocessError:  # the package gives the server ten seconds; a busy machine may need more
             server = package.get_server(directory / "data", cleanup_mode=None)
             server.start()
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Tests kill processes, not the machine: nothing is lost without syncing, and databases come and go faster.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
     return server.get_uri()
 
 

@@ -45,5 +45,5 @@ def _commands(database: Database, where: str, *values: Any) -> tuple[CommandReco
     decode, at_ms = COMMAND.decoder(database.wire), database.wire.at_ms
     return tuple(
         decode(row, answer=answer, answered_at_ms=None if answered_at is None else at_ms(answered_at))
-        for answer, answered_at, *row in database.rows(_COMMANDS.format(where=where), *values)
+        for answer, answered_at, *row in database.rows(_COMMANDS.format(where=where), *values, urgent=True)
     )

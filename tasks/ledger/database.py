@@ -3,7 +3,7 @@
 Invariants:
 1. A `write` is one transaction: all of `work` is committed, or nothing is and LedgerUnavailable says why.
 2. No wait is unbounded: `urgent` writes give up after `urgent_timeout_s`, others after `patient_timeout_s`.
-3. `work` may run twice (a broken connection is replaced once), so it must be repeatable; every recording is.
+3. `work` may run again (on a new connection for a broken one), so it must be repeatable; every recording is.
 4. Safe from several threads. Urgent writes have connections of their own.
 """
 
@@ -60,7 +60,7 @@ class Database(Protocol):
         """Run `work` in one transaction and commit it. LedgerUnavailable, or what `work` itself raises."""
         ...
 
-    def rows(self, sql: str, *values: Any) -> list[Row]:
+    def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:
         """Read, seeing one consistent state. LedgerUnavailable."""
         ...
 

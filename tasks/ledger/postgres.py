@@ -11,13 +11,16 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg_pool import ConnectionPool, PoolClosed
 
+from tasks.clock import Deadline
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.database import insert_sql
 from tasks.ledger.rows import PLAIN_WIRE, Row
+from tasks.ledger.watch import Watch
 
 T = TypeVar("T")
 Connection = psycopg.Connection[Row]
 
+POOL_SIZE = 4  # threads of one process that use the ledger at the same moment
 # Below this many rows a prepared INSERT per row is faster than a COPY.
 COPY_FROM_ROWS = 64
 # The pool reports each failed reconnection itself; the caller has heard it from LedgerUnavailable.
@@ -87,12 +90,6 @@ class PostgresTransaction:
                 copy.write_row(row)
 
 
-class _ConnectionDied(Exception):
-    def __init__(self, cause: psycopg.Error) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 class PostgresDatabase:
     """A ledger on a server."""
 
@@ -105,42 +102,39 @@ class PostgresDatabase:
         parts = urlsplit(conninfo)
         self.place = f"{parts.hostname or 'local'}{parts.path}"
         self._timeouts = {True: urgent_timeout_s, False: patient_timeout_s}
+        self._watch = Watch()
         self._pools = {urgent: _pool(conninfo, timeout_s) for urgent, timeout_s in self._timeouts.items()}
 
     def write(self, work: Callable[[PostgresTransaction], T], *, urgent: bool = False) -> T:
-        """Run `work` in one transaction and commit it; once more if the connection proves to be dead."""
+        """Run `work` in one transaction and commit it; again if the connection proves to be dead."""
         return self._run(work, urgent=urgent)
 
-    def rows(self, sql: str, *values: Any) -> list[Row]:
+    def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:
         """Read, seeing one consistent state."""
-        return self._run(lambda transaction: transaction.rows(sql, *values), urgent=False)
+        return self._run(lambda transaction: transaction.rows(sql, *values), urgent=urgent)
 
     def close(self) -> None:
         """Close every connection."""
         for pool in self._pools.values():
             pool.close()
+        self._watch.close()
 
     def _run(self, work: Callable[[PostgresTransaction], T], *, urgent: bool) -> T:
-        try:
-            return self._attempt(work, urgent=urgent)
-        except _ConnectionDied:
-            pass
-        # The server restarted since the connection was last used: replace the dead ones and repeat.
-        try:
-            self._pools[urgent].check()
-            return self._attempt(work, urgent=urgent)
-        except _ConnectionDied as fault:
-            raise self._explained(fault.cause, self._timeouts[urgent]) from fault.cause
-
-    def _attempt(self, work: Callable[[PostgresTransaction], T], *, urgent: bool) -> T:
-        connection: Connection | None = None
-        try:
-            with self._pools[urgent].connection() as connection:
-                return work(PostgresTransaction(connection))
-        except psycopg.Error as fault:
-            if connection is not None and connection.broken:
-                raise _ConnectionDied(fault) from fault
-            raise self._explained(fault, self._timeouts[urgent]) from fault
+        deadline = Deadline(self._timeouts[urgent])
+        died: psycopg.Error | None = None
+        # A server that restarted has left the pool with dead connections, which fail at once: try past them all.
+        for _ in range(POOL_SIZE + 1):
+            connection: Connection | None = None
+            try:
+                with self._pools[urgent].connection(timeout=deadline.left_s) as connection:
+                    with self._watch.over(connection, deadline), connection.transaction():
+                        return work(PostgresTransaction(connection))
+            except psycopg.Error as fault:
+                if connection is None or not connection.broken or deadline.passed:
+                    raise self._explained(fault, self._timeouts[urgent]) from fault
+                died = fault
+        assert died is not None, "a loop that ends without a result has seen a connection die"
+        raise self._explained(died, self._timeouts[urgent]) from died
 
     def _explained(self, fault: psycopg.Error, timeout_s: float) -> LedgerUnavailable:
         text = " ".join(str(fault).split())
@@ -169,7 +163,7 @@ def _pool(conninfo: str, timeout_s: float) -> "ConnectionPool[Connection]":
     return ConnectionPool(
         conninfo,
         min_size=1,
-        max_size=4,
+        max_size=POOL_SIZE,
         timeout=timeout_s,
         num_workers=1,
         open=True,

@@ -103,7 +103,7 @@ class SqliteDatabase:
             raise
         return result
 
-    def rows(self, sql: str, *values: Any) -> list[Row]:
+    def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:  # noqa: ARG002  readers never wait
         """Read, seeing one consistent state."""
         try:
             connection = self._readers.pop()

@@ -115,7 +115,8 @@ def _on_option_tick(state: SessionState, tick: Tick, plan: DayPlan, params: Para
         return state, ()
     if price_paise <= 0:
         return _on_poison(state)
-    if now_ms < at_ms <= clock_ms + AHEAD_MAX_MS:
+    # Before the first Timer nothing is known to be ahead of the clock.
+    if at_ms > now_ms and (not clock_ms or at_ms <= clock_ms + AHEAD_MAX_MS):
         now_ms = at_ms
     quote = Quote(price_paise, tick.bid_paise, tick.ask_paise, now_ms)
     options = Options(watched, {**quotes, security: quote}, low_paise, high_paise)
@@ -194,9 +195,9 @@ def _on_timer(state: SessionState, timer: Timer, plan: DayPlan, params: Params) 
         signals = close_htf(state.signals, closed_by_ms, params)
         if signals is not state.signals:
             state = state._replace(signals=signals)
-    state, watched_over = watch_over_feed(state, plan, params)
     state, owed = pursue(state, plan, params)
-    return state, actions + watched_over + owed
+    state, watched_over = watch_over_feed(state, plan, params)
+    return state, actions + owed + watched_over
 
 
 def _on_candle(

@@ -1,0 +1,651 @@
+"""Orders, commands, silence and restarts as a trader would tell them."""
+
+from pathlib import Path
+
+import pytest
+
+from strategy.actions import Alert, Answered, Enter, Exit, Halted, Severity
+from strategy.events import Command, CommandKind, Fill, Outcome, Side
+from strategy.history import History, PastIntent, UnknownPosition
+
+SCENARIOS = {
+    # Orders
+    "an entry that fills after 40 seconds is a position with a stop": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CE
+        09:31:55      buy       100.00        -
+        09:31:55      entry-ended  FILLED     -
+        09:31:56      tick      50.00         exit:stop_loss
+    """,
+    "75 of 150 filled and the rest cancelled: the position is 75": """
+        with lots=2
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CEx130
+        09:31:16      buy       75@100.00     -
+        09:31:20      entry-ended  PARTIALLY_FILLED  -
+        09:31:21      tick      50.00         exit:stop_lossx75
+        09:31:22      sold      49.00         -
+    """,
+    "an exit stops the entry's remainder; what fills late is sold too, once": """
+        with lots=2
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CEx130
+        09:31:16      buy       65@100.00     -
+        09:31:17      tick      50.00         cancel, exit:stop_loss
+        09:31:18      buy       30@99.00      exit:stop_lossx30
+        09:31:19      tick      45.00         -
+        09:31:20      entry-ended  PARTIALLY_FILLED  -
+        09:31:21      sold      45.00         -
+        09:31:22      timer     -             -
+    """,
+    "an exit that is refused is sent again, later each time": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      exit-ended  REJECTED    alert:exit_failed
+        09:31:06.999  timer     -             -
+        09:31:07      timer     -             exit:stop_loss           # 1 s
+        09:31:08      exit-ended  CANCELLED   alert:exit_failed
+        09:31:09.999  timer     -             -
+        09:31:10      timer     -             exit:stop_loss           # 2 s
+        09:31:11      exit-ended  CANCELLED   alert:exit_failed
+        09:31:14.999  timer     -             ...
+        09:31:15      timer     -             exit:stop_loss, poll     # 4 s
+        09:31:16      exit-ended  CANCELLED   alert:exit_failed
+        09:31:23.999  timer     -             ...
+        09:31:24      timer     -             exit:stop_loss           # 8 s
+        09:31:25      exit-ended  CANCELLED   alert:exit_failed
+        09:31:40.999  timer     -             ...
+        09:31:41      timer     -             exit:stop_loss           # 16 s
+        09:31:42      exit-ended  CANCELLED   alert:exit_failed
+        09:32:11.999  timer     -             ...
+        09:32:12      timer     -             exit:stop_loss           # 30 s
+        09:32:13      exit-ended  CANCELLED   alert:exit_failed
+        09:32:42.999  timer     -             ...
+        09:32:43      timer     -             exit:stop_loss           # 30 s, and so on
+        09:32:44      sold      49.00         -
+    """,
+    "an exit that fills in part leaves the rest to the next one": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      sell      40@49.00      -
+        09:31:07      exit-ended  PARTIALLY_FILLED  alert:exit_failed
+        09:31:08      timer     -             exit:stop_lossx25
+        09:31:09      sold      48.00         -
+    """,
+    "said to be filled without its fills: alarm, and no second sale": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      exit-ended  FILLED      alert:fills_missing
+        09:31:09      tick      40.00         -
+        09:31:10      timer     -             -
+    """,
+    "a stop is hit while the entry still waits: the loop does not wait with it": """
+        with lots=2
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CEx130
+        09:31:16      buy       65@100.00     -
+        09:31:16.100  tick      50.00         cancel, exit:stop_loss
+    """,
+    "a rejected entry is said and forgotten": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CE
+        09:31:16      entry-ended  REJECTED   alert:entry_rejected
+        09:31:17      timer     -             -
+    """,
+    # Squareoff and the end
+    "the squareoff hour cancels an entry in flight and sells what it filled": """
+        with lots=2
+        time          event     value         expect
+        15:09:40      spot      24500.00      -
+        15:09:45      spot      24490.00      -
+        15:09:50      spot      24510.00      -
+        15:09:54      24500ce   100.00        -
+        15:09:55      spot      24511.00      enter:24500CEx130
+        15:24:00      buy       65@100.00     -
+        15:25:00      timer     -             cancel, exit:squareoff, alert:index_ticks_stale, poll
+        15:25:01      buy       10@100.00     exit:squareoffx10
+        15:25:02      sold      99.00         -
+        15:25:03      entry-ended  PARTIALLY_FILLED  over:squareoff
+    """,
+    "a flat day ends at the squareoff hour": """
+        time          event     value         expect
+        15:24:59      timer     -             alert:index_ticks_stale
+        15:25:00      timer     -             over:squareoff
+        15:25:01      timer     -             -
+    """,
+    "what cannot be sold before the close is said, and the session ends": """
+        time          event     value         expect
+        15:09:00      call      100.00        -
+        15:25:00      timer     -             exit:squareoff, alert:index_ticks_stale, poll
+        15:39:58      exit-ended  CANCELLED   alert:exit_failed
+        15:39:59      timer     -             exit:squareoff, poll, alert:held_contract_silent
+        15:40:00      timer     -             -                         # an order is still in flight
+        15:40:01      exit-ended  CANCELLED   alert:held_after_close, over:market closed, alert:exit_failed
+        15:40:30      timer     -             -
+    """,
+    # Commands
+    "squareoff closes, is answered once flat, and nothing is bought any more": """
+        time          event      value        expect
+        09:31:00      call       100.00       -
+        09:31:05      squareoff  -            exit:manual, halted:manual_squareoff
+        09:31:06      squareoff  -            -
+        09:31:07      sold       99.00        answer, answer
+        09:31:08      resume     -            answer
+        09:31:20      spot       24480.00     -
+        09:31:24      24500pe    100.00       -
+        09:31:25      spot       24479.00     refused:session_ending
+    """,
+    "squareoff with nothing held is answered at once": """
+        time          event      value        expect
+        09:31:05      squareoff  -            answer, halted:manual_squareoff
+    """,
+    "squareoff while an entry is in flight": """
+        time          event      value        expect
+        09:31:00      spot       24500.00     -
+        09:31:05      spot       24490.00     -
+        09:31:10      spot       24510.00     -
+        09:31:14      24500ce    100.00       -
+        09:31:15      spot       24511.00     enter:24500CE
+        09:31:16      squareoff  -            cancel, halted:manual_squareoff
+        09:31:17      buy        100.00       exit:manual
+        09:31:17      entry-ended  FILLED     -
+        09:31:18      sold       99.00        answer
+    """,
+    "halt stops entries, also the one in flight, and leaves exits to their rules": """
+        with lots=2
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CEx130
+        09:31:16      buy       65@100.00     -
+        09:31:17      halt      -             cancel, halted:operator, answer
+        09:31:18      entry-ended  PARTIALLY_FILLED  -
+        09:31:19      tick      51.00         -
+        09:31:20      tick      50.00         exit:stop_loss
+        09:31:21      halt      -             answer                    # it is halted already
+    """,
+    "stop closes and ends the session": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      stop      -             exit:halt
+        09:31:06      timer     -             -
+        09:31:07      sold      99.00         answer, over:stopped
+    """,
+    "stop with nothing held ends at once": """
+        time          event     value         expect
+        09:31:00      timer     -             alert:index_ticks_stale
+        09:31:05      stop      -             answer, over:stopped
+    """,
+    "resume does not lift the day's loss": """
+        with daily_max_loss=650
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:daily_max_loss, halted:daily_max_loss
+        09:31:06      sold      90.00         -
+        09:31:07      halt      -             halted:operator, answer
+        09:31:08      resume    -             resumed, answer
+        09:31:20      spot      24480.00      -
+        09:31:24      24500pe   100.00        -
+        09:31:25      spot      24479.00      refused:halted
+    """,
+    "resume with nothing to lift": """
+        time          event     value         expect
+        09:31:07      resume    -             answer
+    """,
+    "limits can be lowered and not raised": """
+        with daily_max_loss=2000, max_trades_per_day=5
+        time          event     value                  expect
+        09:31:00      tighten   loss=2000.01           refused-command
+        09:31:01      tighten   trades=6               refused-command
+        09:31:02      tighten   loss=0                 refused-command
+        09:31:03      tighten   trades=-1              refused-command
+        09:31:04      tighten   loss=1000,trades=6     refused-command
+        09:31:05      tighten   none=1                 refused-command
+        09:31:06      tighten   loss=1500              limits:1500.00/5, answer
+        09:31:07      tighten   trades=1               limits:1500.00/1, answer
+        09:31:08      tighten   loss=1500,trades=1     limits:1500.00/1, answer
+        09:31:09      tighten   loss=1500.01           refused-command
+        09:31:10      tighten   trades=0               limits:1500.00/0, answer
+    """,
+    "a limit that was off can be set": """
+        with daily_max_loss=0
+        time          event     value         expect
+        09:31:00      tighten   loss=500      limits:500.00/5, answer
+    """,
+    "a lowered daily loss acts at once": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         -
+        09:31:06      tighten   loss=650.01   limits:650.01/5, answer
+        09:31:07      tighten   loss=650      exit:daily_max_loss, halted:daily_max_loss, limits:650.00/5, answer
+    """,
+    "a lowered trade count acts at the next signal": """
+        with stop_loss_points=10, order_cooldown_seconds=0
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:stop_loss
+        09:31:06      sold      90.00         -
+        09:31:07      tighten   trades=1      limits:100000.00/1, answer
+        09:31:20      spot      24480.00      -
+        09:31:24      24500pe   100.00        -
+        09:31:25      spot      24479.00      refused:max_trades
+    """,
+    # Silence
+    "a silent index is said once per silence": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:10      timer     -             -
+        09:31:10.001  timer     -             alert:index_ticks_stale
+        09:31:11      timer     -             -
+        09:31:12      spot      24501.00      -
+        09:31:13      timer     -             -
+        09:31:22.001  timer     -             refused:ticks_stale, alert:index_ticks_stale
+    """,
+    "before the open nobody expects ticks": """
+        time          event     value         expect
+        09:14:30      timer     -             -
+        09:15:10      timer     -             -
+        09:15:10.001  timer     -             alert:index_ticks_stale
+    """,
+    "a silent option is asked for, once per limit; unanswered is critical": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      spot      24512.00      -
+        09:31:09.999  timer     -             -
+        09:31:10      timer     -             poll
+        09:31:11      timer     -             -
+        09:31:12      tick      99.00         -
+        09:31:21.999  timer     -             ...
+        09:31:22      timer     -             poll
+        09:31:31.999  timer     -             -
+        09:31:32      timer     -             poll, alert:held_contract_silent
+        09:31:42      timer     -             poll
+        09:31:43      tick      99.00         -
+        09:31:53      timer     -             poll
+        09:32:03      timer     -             poll, alert:held_contract_silent
+    """,
+    "an answered poll runs the exits": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:10      timer     -             poll
+        09:31:10.300  tick      50.00         exit:stop_loss
+    """,
+    # Bad ticks
+    "bad ticks are counted, said at the first, second, fourth, and change nothing": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:01      spot      30000.00      alert:ticks_quarantined
+        09:31:01      spot      0             alert:ticks_quarantined
+        09:31:01      poison    nan           -
+        09:31:01      spot      -5            alert:ticks_quarantined
+        09:31:02      timer     -             -
+        09:31:02      spot      24501.00      -
+        09:31:02      spot      24501.00      -
+    """,
+    "a tick from the future moves no clock": """
+        time          event     value         expect
+        09:31:00      timer     -             alert:index_ticks_stale
+        09:31:00      spot      24500.00      -
+        09:31:10.001  spot      24510.00      alert:ticks_quarantined
+        15:26:00      spot      24510.00      alert:ticks_quarantined
+        09:31:10      spot      24510.00      -
+        09:31:01      timer     -             -
+    """,
+    "an option's clock does not matter, its price does": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:01      timer     -             -
+        15:26:00      tick      60.00         -                 # taken, and the hour not believed
+        09:31:02      timer     -             -
+        09:31:03      tick      50.00         exit:stop_loss
+    """,
+    # Restarts
+    "a restart goes on with the position, its stop and its trade count": """
+        with trail_start_points=10, trail_step_points=5, max_trades_per_day=1, order_cooldown_seconds=0
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      112.00        stop:105.00
+        09:31:06      restart   -             -
+        09:31:07      tick      105.05        -
+        09:31:08      tick      105.00        exit:trailing_stop
+        09:31:09      restart   -             -
+        09:31:10      sold      104.00        -
+        09:31:20      spot      24480.00      -
+        09:31:24      24500pe   100.00        -
+        09:31:25      spot      24470.00      refused:max_trades
+    """,
+    "a restart remembers the day's loss": """
+        with daily_max_loss=650
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:daily_max_loss, halted:daily_max_loss
+        09:31:06      sold      90.00         -
+        09:31:07      restart   -             -
+        09:31:08      resume    -             answer
+        09:31:20      spot      24480.00      -
+        09:31:24      24500pe   100.00        -
+        09:31:25      spot      24479.00      refused:halted
+    """,
+    "a loss that no halt was written for halts at the start": """
+        with daily_max_loss=1300, stop_loss_points=10
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:stop_loss
+        09:31:06      sell      80.00         -
+        09:31:06      restart   -             halted:daily_max_loss
+        09:31:07      exit-ended  FILLED      -
+    """,
+    "a restart does not forget an operator's halt, nor that it was lifted": """
+        time          event     value         expect
+        09:31:00      halt      -             halted:operator, answer
+        09:31:01      restart   -             -
+        09:31:02      resume    -             resumed, answer
+        09:31:03      restart   -             -
+        09:31:04      resume    -             answer
+    """,
+    "a restart keeps lowered limits": """
+        time          event     value             expect
+        09:31:00      tighten   loss=500,trades=2   limits:500.00/2, answer
+        09:31:01      restart   -                 -
+        09:31:02      tighten   loss=600          refused-command
+        09:31:03      tighten   trades=3          refused-command
+        09:31:04      tighten   trades=1          limits:500.00/1, answer
+    """,
+    "a restart with an exit in flight sends no second one": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      restart   -             -
+        09:31:07      timer     -             -
+        09:31:08      tick      40.00         -
+        09:31:09      exit-ended  CANCELLED   alert:exit_failed
+        09:31:10      timer     -             exit:stop_loss
+        09:31:11      sold      39.00         -
+    """,
+    "a restart with an entry in flight takes its fill": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CE
+        09:31:16      restart   -             -
+        09:31:17      bought    100.00        -
+        09:31:18      tick      50.00         exit:stop_loss
+    """,
+    "a restart in the middle of a manual squareoff finishes it": """
+        time          event      value        expect
+        09:31:00      call       100.00       -
+        09:31:05      squareoff  -            exit:manual, halted:manual_squareoff
+        09:31:06      exit-ended  REJECTED    alert:exit_failed
+        09:31:06      restart    -            -
+        09:31:07      timer      -            exit:manual
+    """,
+    "a restart after the squareoff hour still closes": """
+        time          event     value         expect
+        15:09:00      call      100.00        -
+        15:26:00      restart   -             -
+        15:26:01      timer     -             exit:squareoff
+        15:26:02      sold      99.00         over:squareoff
+    """,
+    "a session started after the cutoff with nothing open is over": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        15:11:00      restart   -             -
+        15:11:01      timer     -             over:started after the entry cutoff
+    """,
+    "a session started after the cutoff closes what it finds first": """
+        time          event     value         expect
+        15:09:00      call      100.00        -
+        15:11:00      restart   -             -
+        15:11:01      timer     -             -
+        15:11:02      tick      50.00         exit:stop_loss
+        15:11:03      sold      49.00         over:started after the entry cutoff
+    """,
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_session(rules, name):
+    """Every line of the table does what it says and nothing else."""
+    rules.play(SCENARIOS[name])
+
+
+def test_there_are_at_least_sixty_scenarios():
+    """Counted over the three tables of scenarios, so that nobody thins them out unseen."""
+    here = Path(__file__).parent
+    count = sum(path.read_text().count("time          event") for path in here.glob("test_*_scenarios.py"))
+    assert count >= 110
+
+
+def test_a_failed_exit_is_a_critical_alert_with_the_brokers_words(rules):
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+    """)
+    (live,) = world.live_of(Exit)
+    (alert,) = world.end(rules.at_ms("09:31:06"), live, Outcome.REJECTED, "RMS: margin exceeded")
+    assert (alert.kind, alert.severity) == ("exit_failed", Severity.CRITICAL)
+    assert "RMS: margin exceeded" in alert.message
+    assert "65 units still held" in alert.message
+    assert alert.message.endswith("sent again in 1 s")
+
+
+def test_a_daily_loss_halt_is_critical_and_an_operators_is_not(rules):
+    world = rules.play("""
+        with daily_max_loss=650
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:daily_max_loss, halted:daily_max_loss
+        09:31:07      halt      -             halted:operator, answer
+    """)
+    severities = [alert.severity for alert in world.actions(Alert) if alert.kind == "halted"]
+    assert severities == [Severity.CRITICAL, Severity.INFO]
+
+
+def test_commands_are_answered_with_what_happened(rules):
+    world = rules.play("""
+        time          event      value        expect
+        09:31:00      call       100.00       -
+        09:31:05      squareoff  -            exit:manual, halted:manual_squareoff
+        09:31:07      sold       99.00        answer
+    """)
+    (answer,) = world.actions(Answered)
+    assert answer.answer == "flat; trades settled today: 1, gross -65.00 rupees"
+    assert answer.command_id == f"squareoff-{rules.at_ms('09:31:05')}"
+
+
+def test_a_command_that_waited_learns_that_the_market_closed(rules):
+    world = rules.play(
+        """
+        time          event      value        expect
+        15:09:00      call       100.00       -
+        15:39:58      stop       -            exit:halt
+        15:40:01      exit-ended  CANCELLED   alert:exit_failed
+        15:40:02      timer      -            alert:index_ticks_stale, alert:held_after_close, answer, over:market closed
+    """.replace("alert:index_ticks_stale, ", "")
+    )
+    (answer,) = world.actions(Answered)
+    assert answer.answer.startswith("not flat: 65 units of NIFTY 23 NOV 24500 CE are held and the market is closed")
+
+
+def test_an_exit_explains_itself(rules):
+    """Reason, prices, stop, P&L, candle and the settings that applied are in the Exit."""
+    world = rules.play("""
+        with trail_start_points=10, trail_step_points=5
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      112.00        stop:105.00
+        09:31:08      tick      104.50/104.00/105.00        exit:trailing_stop
+    """)
+    (exit_,) = world.actions(Exit)
+    assert exit_.reference_paise == 104_00  # the bid
+    facts = exit_.why.facts
+    assert (facts["entry"], facts["premium"], facts["stop"]) == (100.0, 104.5, 105.0)
+    assert facts["stop_has_moved"] is True
+    assert facts["position_pnl"] == 4.5 * 65
+    assert facts["day_pnl"] == 4.5 * 65
+    assert (facts["trail_start_points"], facts["trail_step_points"], facts["attempt"]) == (10.0, 5.0, 1)
+    assert facts["direction"] == 1
+
+
+def test_a_daily_loss_exit_names_the_limit_in_force(rules):
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:06      tighten   loss=650      limits:650.00/5, answer
+        09:31:07      tick      90.00         exit:daily_max_loss, halted:daily_max_loss
+    """)
+    (exit_,) = world.actions(Exit)
+    assert exit_.why.facts["daily_max_loss"] == 650.0
+
+
+def test_a_retry_counts_its_attempts(rules):
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      exit-ended  REJECTED    alert:exit_failed
+        09:31:07      timer     -             exit:stop_loss
+    """)
+    assert [exit_.why.facts["attempt"] for exit_ in world.actions(Exit)] == [1, 2]
+    assert [exit_.intent for exit_ in world.actions(Exit)] == [2, 3]
+    assert {exit_.trade for exit_ in world.actions(Exit)} == {1}
+
+
+def late_fill_world(rules, **settings):
+    """An entry that was said to be cancelled."""
+    world = rules.World(rules.params(order_cooldown_seconds=0, **settings))
+    ms = rules.at_ms("09:31:00")
+    for after_ms, price in ((0, 24_500_00), (5_000, 24_490_00), (10_000, 24_510_00)):
+        world.spot(ms + after_ms, price)
+    world.tick(ms + 14_000, rules.contract(24_500, "CE").security, 100_00)
+    world.spot(ms + 15_000, 24_511_00)
+    (live,) = world.live_of(Enter)
+    world.end(ms + 16_000, live, Outcome.CANCELLED)
+    assert world.state.is_flat
+    return world, live, ms
+
+
+def test_a_fill_after_the_end_is_a_position_all_the_same(rules):
+    """Nothing is orphaned: the late fill is held, watched and stopped like any other."""
+    world, live, ms = late_fill_world(rules)
+    assert rules.render(world.fill(ms + 17_000, live, 65, 100_00)) == "alert:late_fill"
+    assert world.held == 65
+    assert live.action.contract.security in world.watched
+    said = world.tick(ms + 18_000, live.action.contract.security, 50_00)
+    assert rules.render(said) == "exit:stop_loss"
+
+
+def test_a_fill_after_the_end_goes_when_another_trade_is_open(rules):
+    """Two trades at once are not part of the rules; the unexpected one is sold, the other goes on."""
+    world, late, ms = late_fill_world(rules)
+    world.tick(ms + 19_000, rules.contract(24_500, "PE").security, 100_00)
+    world.spot(ms + 20_000, 24_480_00)
+    assert rules.render(world.spot(ms + 25_000, 24_479_00)) == "enter:24500PE"
+    (second,) = world.live_of(Enter)
+    world.fill(ms + 26_000, second, 65, 100_00)
+    world.end(ms + 26_000, second, Outcome.FILLED)
+    said = world.fill(ms + 27_000, late, 65, 100_00)
+    assert rules.render(said) == "exit:unknown_position, alert:late_fill"
+    assert world.held == 130
+    (exit_,) = world.live_of(Exit)
+    assert exit_.action.contract.option_type == "CE"
+    assert rules.render(world.tick(ms + 28_000, rules.contract(24_500, "PE").security, 50_00)) == "exit:stop_loss"
+
+
+def test_a_fill_after_the_end_is_sold_when_the_session_is_ending(rules):
+    world, late, ms = late_fill_world(rules)
+    world.timer(rules.at_ms("15:24:59"))
+    world.send(Command(at_ms=ms + 17_000, command_id="c", kind=CommandKind.SQUAREOFF))
+    assert rules.render(world.fill(rules.at_ms("15:25:00"), late, 65, 100_00)) == "exit:manual, alert:late_fill"
+
+
+def test_a_fill_of_nobodys_intent_stops_entries(rules):
+    world = rules.World(rules.params())
+    said = world.send(Fill(at_ms=1, intent=77, side=Side.BUY, quantity=65, value_paise=1))
+    assert rules.render(said) == "alert:unknown_fill, halted:unknown_position"
+    assert world.state.is_flat
+
+
+def test_more_sold_than_held_stops_entries_and_is_never_sold_again(rules):
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      sell      65@50.00      -
+        09:31:07      sell      5@50.00       alert:oversold, halted:oversold
+        09:31:08      timer     -             -
+        09:31:09      exit-ended  FILLED      -
+        09:31:10      timer     -             -
+    """)
+    assert world.state.is_flat
+    assert [halt.reason for halt in world.actions(Halted)] == ["oversold"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said", "later"),
+    [
+        ("halt", "alert:unknown_position, halted:unknown_position", "-"),
+        ("adopt", "alert:unknown_position, adopt:65", "-"),
+        ("flatten", "alert:unknown_position, adopt:65", "exit:unknown_position"),
+    ],
+)
+def test_an_unknown_position_is_treated_by_the_setting(rules, policy, said, later):
+    stranger = rules.contract(24_000, "PE")
+    history = History(unknown=(UnknownPosition(contract=stranger, quantity=65, value_paise=65 * 80_00),))
+    world = rules.World(rules.params(on_unknown_position=policy), history=history, started_ms=rules.at_ms("10:00:00"))
+    assert rules.render(world.log[0][1]) == said
+    assert rules.render(world.timer(rules.at_ms("10:00:01"))) == later
+    assert (stranger.security in world.watched) == (policy != "halt")
+    if policy == "adopt":
+        assert rules.render(world.tick(rules.at_ms("10:00:02"), stranger.security, 30_00)) == "exit:stop_loss"
+
+
+def test_an_exit_without_its_entry_is_refused_at_the_start(rules):
+    """A ledger that contradicts itself is a reason to stop, not to guess."""
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+    """)
+    (exit_,) = world.actions(Exit)
+    with pytest.raises(ValueError, match="exit intent 2 is of trade 1, which has no entry"):
+        rules.World(rules.params(), history=History(intents=(PastIntent(decided=exit_),)))
+
+
+def test_start_times(rules):
+    """Started at 09:14:59, 09:15:30, 09:16 or 11:00, the same signal is the same entry; nothing of another day is kept."""
+    for clock in ("09:14:59", "09:15:30", "09:16:00", "11:00:00"):
+        world = rules.World(rules.params(), started_ms=rules.at_ms(clock))
+        ms = rules.at_ms("11:31:00")
+        for after_ms, price in ((0, 24_500_00), (5_000, 24_490_00), (10_000, 24_510_00)):
+            world.spot(ms + after_ms, price)
+        world.tick(ms + 14_000, rules.contract(24_500, "CE").security, 100_00)
+        assert rules.render(world.spot(ms + 15_000, 24_511_00)) == "enter:24500CE"

@@ -182,6 +182,7 @@ def test_with_two_orders_under_one_id_the_recorded_one_is_matched():
     found = compare(HELD, twice)
     assert found.matched == ("b1",)
     assert [difference.kind for difference in found.differences] == [Kind.DUPLICATE]
+    assert "filled 0 " in found.differences[0].found
 
 
 @pytest.mark.parametrize("ids", [("",), ("b1", "b1")])

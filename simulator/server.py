@@ -134,35 +134,23 @@ class Server:
 
     def _serve_with(self, fault: Fault, route: Route, parts: dict[str, str], request: Request) -> Response:
         """The reply as the fault will have it; most first do what was asked."""
-        name = fault.name
-        if name == "reset_before":
-            return Response(delivery="reset")
-        if name == "rate_storm":
-            return data_refusal("805", 429) if route.access == "data" else too_many_requests()
-        if name == "ip_refused":
-            return (
-                refusal("DH-905", "Invalid IP")
-                if route.guarded or route.kind == "order"
-                else self._serve(route, parts, request)
-            )
-        if name == "data_plan_lost":
-            return data_refusal("806", 401) if route.access == "data" else self._serve(route, parts, request)
-        if name == "token_death":
+        refused = _refusal_of(fault, route)
+        if refused is not None:
+            return refused
+        if fault.name == "token_death":
             self.stage.credentials.kill()
-            return self._serve(route, parts, request)
-        if name in ("bad_gateway", "server_error") and not fault.settings.get("accepted", False):
-            return _broken(name)
         served = self._serve(route, parts, request)
-        if name in ("bad_gateway", "server_error"):
-            return _broken(name)
-        if name == "reset_after":
-            return Response(delivery="reset")
-        if name == "reply_lost":
-            return Response(delivery="never", hold_s=fault.number("hold_s", 120.0))
-        if name == "empty_202":
-            return Response(status=202)
-        if name == "slow_drip":
-            served.delivery, served.hold_s = "drip", fault.number("drip_s", 0.05)
+        match fault.name:
+            case "bad_gateway" | "server_error":
+                return _broken(fault)
+            case "reset_after":
+                return Response(delivery="reset")
+            case "reply_lost":
+                return Response(delivery="never", hold_s=fault.number("hold_s", 120.0))
+            case "empty_202":
+                return Response(status=202)
+            case "slow_drip":
+                served.delivery, served.hold_s = "drip", fault.number("drip_s", 0.05)
         return served
 
     def _log(self, request: Request, call: str | None) -> None:
@@ -187,7 +175,22 @@ class Server:
         ended.set()
 
 
-def _broken(name: str) -> Response:
-    if name == "bad_gateway":
-        return bad_gateway()
-    return refusal("DH-908", "Internal server error", 500)
+def _refusal_of(fault: Fault, route: Route) -> Response | None:
+    """The answer of a fault that keeps the call from being carried out; None where it is carried out."""
+    data = route.access == "data"
+    match fault.name:
+        case "reset_before":
+            return Response(delivery="reset")
+        case "rate_storm":
+            return data_refusal("805", 429) if data else too_many_requests()
+        case "ip_refused" if route.guarded or route.kind == "order":
+            return refusal("DH-905", "Invalid IP")
+        case "data_plan_lost" if data:
+            return data_refusal("806", 401)
+        case "bad_gateway" | "server_error" if not fault.settings.get("accepted", False):
+            return _broken(fault)
+    return None
+
+
+def _broken(fault: Fault) -> Response:
+    return bad_gateway() if fault.name == "bad_gateway" else refusal("DH-908", "Internal server error", 500)

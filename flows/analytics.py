@@ -23,7 +23,7 @@ from tasks.settings import Settings
 from tasks.summary import DaySummary, report_path, result_line
 
 
-@flow(name="analytics", retries=1, retry_delay_seconds=10)
+@flow(name="analytics", flow_run_name="{session_id}", retries=1, retry_delay_seconds=10)
 def analytics(session_id: str) -> State[Any]:
     """Price every executed order with the charges of its date and write the day's report.
 

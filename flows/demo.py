@@ -28,6 +28,7 @@ from tasks.summary import DaySummary, render_table, report_path
 
 REHEARSAL_DAY = date(2026, 11, 20)
 WHOLE_RUN_TIMEOUT_S = 900.0
+PLAIN_WIDTH = 110  # where the output goes to a file or a log
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -63,7 +64,9 @@ class DemoFailed(Exception):
 
 def run_demo(options: DemoOptions) -> int:
     """Run the rehearsal; return the exit code."""
-    console = Console()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PLAIN_WIDTH)
     try:
         with interruptible():
             return _run(options, console)
@@ -71,7 +74,7 @@ def run_demo(options: DemoOptions) -> int:
         console.print("\nInterrupted: every process of the rehearsal has been ended.")
         return 130
     except (StackError, DemoFailed) as failure:
-        console.print(f"[red]{failure}[/red]", highlight=False)
+        console.print(f"[red]{failure}[/red]")
         return 1
 
 
@@ -83,7 +86,7 @@ def _run(options: DemoOptions, console: Console) -> int:
     migrate(ledger_url)
     environment = {"BOT_HOME": str(folder), "BOT_LEDGER_URL": ledger_url}
     with LocalStack(home=options.home, project=options.project, environment=environment) as stack:
-        console.print(f"Starting Prefect, the simulated market and a worker in {options.home} …", highlight=False)
+        console.print(f"Starting Prefect, a worker and the simulated market in {options.home} …", soft_wrap=True)
         simulator_url = _start_simulator(stack, options)
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
         stack.start_server(options.port)
@@ -93,7 +96,8 @@ def _run(options: DemoOptions, console: Console) -> int:
         clock = read_market_clock(simulator_url)
         parameters["day"] = clock["day"]
         run_id = api.start("daily-session/nifty", parameters)
-        console.print(f"Prefect UI: {stack.ui_url}   this run: {stack.ui_url}/runs/flow-run/{run_id}", highlight=False)
+        console.print(f"Prefect UI {stack.ui_url}")
+        console.print(f"this run   {stack.ui_url}/runs/flow-run/{run_id}", soft_wrap=True)
         key = SessionKey(
             account=REHEARSAL_CLIENT_ID,
             underlying=Underlying(options.index),
@@ -123,7 +127,7 @@ def _run(options: DemoOptions, console: Console) -> int:
             options.json_file.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
         if options.keep:
             stack.keep()
-            console.print(f"Left running: {stack.ui_url} . Stop it with: bot down", highlight=False)
+            console.print(f"Left running: {stack.ui_url} . Stop it with: bot down")
         return 0 if summary.is_sound else 1
 
 
@@ -259,15 +263,15 @@ def _follow(
                     market_time=f"{ist(now_ms):%H:%M:%S}",
                     description=run["state"]["name"].lower(),
                 )
-            for line in _news(ledger, session_id, shown):
-                progress.console.print(line, highlight=False)
+            for line in sorted(_news(ledger, session_id, shown)):
+                progress.console.print(line)
             if run["state"]["type"] in FINAL_STATES:
                 break
             if deadline.passed:
                 raise DemoFailed(
                     f"The day did not end within {WHOLE_RUN_TIMEOUT_S:.0f} s; see the run's log in the UI."
                 )
-            pause(0.4)
+            pause(0.7)
     state = run["state"]
     if state["type"] != "COMPLETED":
         raise DemoFailed(f"The session ended as {state['name']}: {state.get('message')}")
@@ -313,6 +317,6 @@ def _news(ledger: Ledger, session_id: str, shown: Shown) -> Iterator[str]:
 def _print_links(console: Console, stack: LocalStack, runs: tuple[dict[str, str], ...], options: DemoOptions) -> None:
     for run in runs:
         link = f"   {stack.ui_url}/runs/flow-run/{run['id']}" if options.keep else ""
-        console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}", highlight=False)
+        console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}")
     if not options.keep:
-        console.print("Run it again with KEEP=1 (or --keep) to look at the runs in the Prefect UI.", highlight=False)
+        console.print("Run it again with KEEP=1 (or --keep) to look at the runs in the Prefect UI.")

@@ -23,7 +23,7 @@ def compare(ledger: Ledger, broker: Broker, session_id: str, at_ms: int) -> Reco
     return reconcile_session(ledger, broker, session_id, run_id=run_identity(), at_ms=at_ms)
 
 
-@flow(name="reconciliation", retries=0)
+@flow(name="reconciliation", flow_run_name="{session_id}", retries=0)
 def reconciliation(session_id: str) -> State[Any]:
     """Compare the broker's orders, trades and positions with the ledger, and record what differs.
 
@@ -35,7 +35,7 @@ def reconciliation(session_id: str) -> State[Any]:
     with open_ledger(settings) as ledger:
         key = ledger.key_of(session_id)
         at_ms = market_now_ms(settings)
-        with open_broker(settings) as broker:
+        with open_broker(settings, key) as broker:
             found = compare(ledger, broker, session_id, at_ms)
     for difference in found.differences:
         log.error(

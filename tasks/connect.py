@@ -33,6 +33,7 @@ from strategy.params import Mode, Params
 from tasks.broker import Broker
 from tasks.broker.dhan import DhanBroker, Tokens
 from tasks.broker.limits import BrokerLimits, NoLimits
+from tasks.broker.paper import PaperBroker
 from tasks.broker.tokens import TokenSource
 from tasks.clock import (
     Clock,
@@ -142,24 +143,39 @@ def tokens_for(settings: Settings) -> TokenSource:
 
 @contextmanager
 def open_broker(
-    settings: Settings, tokens: Tokens | None = None, now_ms: Callable[[], int] | None = None
-) -> Iterator[DhanBroker]:
-    """Dhan, or the simulator by the same adapter.
+    settings: Settings,
+    key: SessionKey,
+    *,
+    inbox: Inbox[object] | None = None,
+    tokens: Tokens | None = None,
+    now_ms: Callable[[], int] | None = None,
+) -> Iterator[Broker]:
+    """Who takes the orders of a session: Dhan in live mode, the simulator by the same adapter, or paper.
 
     A rehearsal's market is faster than real time, so the limits of real time do not bind it.
+
+    Raises:
+        SettingsRefused: the settings do not fit the session's mode; nothing was opened.
     """
-    broker = DhanBroker(
+    settings.check_mode(key.mode)
+    clock = now_ms or (lambda: market_now_ms(settings))
+    dhan = DhanBroker(
         client_id=settings.client_id,
         tokens=tokens or tokens_for(settings),
         api_url=settings.api_url,
-        now_ms=now_ms or (lambda: market_now_ms(settings)),
+        now_ms=clock,
         limits=NoLimits() if settings.rehearsing else BrokerLimits(),
         force_ipv4=settings.force_ipv4,
     )
     try:
-        yield broker
+        if key.mode == Mode.PAPER:
+            journal = settings.home / "paper" / f"{key.session_id.replace('/', '_')}.jsonl"
+            journal.parent.mkdir(parents=True, exist_ok=True)
+            yield PaperBroker(market=dhan, inbox=inbox or Inbox(), now_ms=clock, journal=journal)
+        else:
+            yield dhan
     finally:
-        broker.close()
+        dhan.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +184,7 @@ class Market:
 
     inbox: Inbox[object]
     feed: DhanFeed
-    orders: OrderFeed
+    orders: OrderFeed | None  # None in paper mode: the account's real orders are none of the session's
     clock: Clock
 
 
@@ -191,6 +207,7 @@ class Connections:
         self.key = SessionKey(account=self.settings.client_id, underlying=params.index, mode=params.mode, day=day)
         self.session_id = self.key.session_id
         self.owner = f"{socket.gethostname()}/{os.getpid()}/{run_id}"
+        self.inbox: Inbox[object] = Inbox()
         self._clock: Clock | None = None
         self._opened = ExitStack()
 
@@ -199,7 +216,9 @@ class Connections:
             self.ledger: Ledger = opening.enter_context(open_ledger(self.settings))
             self.notifier: Notifier = opening.enter_context(open_notifier(self.settings))
             self.tokens = tokens_for(self.settings)
-            self.broker: Broker = opening.enter_context(open_broker(self.settings, self.tokens, self.now_ms))
+            self.broker: Broker = opening.enter_context(
+                open_broker(self.settings, self.key, inbox=self.inbox, tokens=self.tokens, now_ms=self.now_ms)
+            )
             self.salt = self.ledger.open_session(self.key, salt=secrets.token_hex(2)[:3])
             self._opened = opening.pop_all()
         return self
@@ -260,35 +279,38 @@ class Connections:
             self.settings.feed_url,
             client_id=self.settings.client_id,
             token=self.tokens.current,
-            inbox=inbox,
+            inbox=self.broker.listening(inbox) if isinstance(self.broker, PaperBroker) else inbox,
             now_ms=self.now_ms,
             patience=patience,
             expects_ticks=self.hours.is_open,
             on_token_dead=self.tokens.replace,
             force_ipv4=self.settings.force_ipv4,
         )
-        orders = OrderFeed(
-            self.settings.order_update_url,
-            client_id=self.settings.client_id,
-            token=self.tokens.current,
-            inbox=inbox,
-            now_ms=self.now_ms,
-            patience=patience,
-            force_ipv4=self.settings.force_ipv4,
-        )
+        orders = None
+        if self.params.mode is not Mode.PAPER:
+            orders = OrderFeed(
+                self.settings.order_update_url,
+                client_id=self.settings.client_id,
+                token=self.tokens.current,
+                inbox=inbox,
+                now_ms=self.now_ms,
+                patience=patience,
+                force_ipv4=self.settings.force_ipv4,
+            )
         self._clock = clock = self._market_clock(feed, orders, busy)
+        feeds: list[DhanFeed | OrderFeed] = [feed] if orders is None else [feed, orders]
         try:
-            feed.start()
-            orders.start()
+            for part in feeds:
+                part.start()
             yield Market(inbox=inbox, feed=feed, orders=orders, clock=clock)
         finally:
-            feed.close()
-            orders.close()
+            for part in feeds:
+                part.close()
             self._clock = None
             if isinstance(clock, LockStepClock):
                 clock.close()
 
-    def _market_clock(self, feed: DhanFeed, orders: OrderFeed, busy: Callable[[], bool]) -> Clock:
+    def _market_clock(self, feed: DhanFeed, orders: OrderFeed | None, busy: Callable[[], bool]) -> Clock:
         if not self.settings.rehearsing:
             return wall_clock()
         market = read_market_clock(self.settings.simulator_url)
@@ -296,7 +318,7 @@ class Connections:
             return ScaledClock(anchor_ms=int(market["now_ms"]), speed=float(market["speed"]))
         return LockStepClock(
             self.settings.simulator_url,
-            received=lambda: (feed.packets_received, orders.updates_received),
+            received=lambda: (feed.packets_received, orders.updates_received if orders else 0),
             sent=lambda: feed.messages_sent,
             busy=busy,
         )

@@ -264,14 +264,10 @@ def _recover_orders(connections: Connections, execution: Execution) -> tuple[Fil
 
 
 def _await_feeds(market: Market) -> None:
+    feeds = {"market feed": market.feed, "order updates": market.orders}
     deadline = Deadline(FEEDS_CONNECTED_WITHIN_S)
-    while not (market.feed.connections and market.orders.connections):
+    while missing := [name for name, feed in feeds.items() if feed is not None and not feed.connections]:
         if deadline.passed:
-            missing = [
-                name
-                for name, feed in (("market feed", market.feed), ("order updates", market.orders))
-                if not feed.connections
-            ]
             raise FeedsNotConnected(
                 f"The broker's sockets must be up before trading; {' and '.join(missing)} did not connect within "
                 f"{FEEDS_CONNECTED_WITHIN_S:.0f} s. Look at the log for the reason, then start the session again."

@@ -9,6 +9,7 @@ Invariants:
 import math
 from collections.abc import Callable, Mapping
 from datetime import time
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
@@ -322,11 +323,10 @@ class Params(BaseModel):
         except ValidationError as error:
             for fault in error.errors():
                 name = ".".join(str(part) for part in fault["loc"])
-                faulty[name] = (
-                    f"unknown setting {name!r}; known ones are in the README's table"
-                    if fault["type"] == "extra_forbidden"
-                    else f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
-                )
+                if fault["type"] == "extra_forbidden":
+                    faulty[name] = f"unknown setting {name!r}{_did_you_mean(name)}"
+                else:
+                    faulty[name] = f"{name}: {fault['msg'][0].lower()}{fault['msg'][1:]}, found {fault['input']!r}"
             # The rest is judged as well, with the faulty settings at their defaults and out of the question.
             params = build({name: value for name, value in given.items() if name not in faulty})
         faults = [*faulty.values()]
@@ -497,6 +497,11 @@ _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Params], bool], str], ..
         "bypass_market_hours is not possible in mode live",
     ),
 )
+
+
+def _did_you_mean(name: str) -> str:
+    close = get_close_matches(name, Params.model_fields, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _paise(rupees: float) -> int:

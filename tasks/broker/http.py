@@ -2,15 +2,18 @@
 
 Invariants:
 1. Nothing is retried and nothing redirected: one call, one request.
-2. Every request ends within the connect time-out plus `total_s`, however slowly the other side drips.
+2. Every reply is there within `total_s` of the request, or is none, however slowly the other side drips it.
 3. NothingSent means that no byte of the request can have arrived; everything else is NoReply.
 4. The token is taken anew for each request and is in no error, log line or repr. (The HTTP library's errors
    hold the request with its headers, so none of them is passed on as a cause.)
 """
 
+import io
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from http.client import HTTPResponse
 from json import dumps
 from typing import Any, Final
 
@@ -78,14 +81,13 @@ class DhanWire(DhanHTTP):  # type: ignore[misc]  # the SDK has no types
         self._timeouts = timeouts
         self.base_url = base_url
         self.session.trust_env = not is_loopback(base_url)
-        adapter = _Adapter(force_ipv4=force_ipv4)
+        adapter = _Adapter(total_s=timeouts.total_s, force_ipv4=force_ipv4)
         self.session.mount("https://", adapter)
         self.session.mount("http://", adapter)
 
     def _send_request(self, method: Any, endpoint: str, payload: dict[str, Any] | None = None) -> Reply:
         headers = {**self.header, "access-token": self._token()}
         body = dumps({**payload, "dhanClientId": self.client_id}) if payload else payload
-        deadline = Deadline(self._timeouts.total_s)
         try:
             with self.session.request(
                 method.value,
@@ -96,7 +98,7 @@ class DhanWire(DhanHTTP):  # type: ignore[misc]  # the SDK has no types
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return Reply(response.status_code, _read_body(response, deadline))
+                return Reply(response.status_code, _read_body(response))
         except requests.exceptions.InvalidHeader:
             # The library's text shows the header's value.
             raise NothingSent("the access token has characters that a header cannot carry") from None
@@ -121,29 +123,88 @@ class WireContext(DhanContext):  # type: ignore[misc]  # the SDK has no types
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, *, force_ipv4: bool) -> None:
-        self._force_ipv4 = force_ipv4
+    """Connections with keep-alive probes and a limit on the whole reply, over IPv4 where that is asked for."""
+
+    def __init__(self, *, total_s: float, force_ipv4: bool) -> None:
+        self._pools = _bounded_pools(total_s)
+        self._options: dict[str, Any] = {
+            "socket_options": [*urllib3.connection.HTTPConnection.default_socket_options, *_KEEP_ALIVE]
+        }
+        if force_ipv4:
+            # A socket bound to an IPv4 address cannot connect over IPv6, which may not be on the allow-list.
+            self._options["source_address"] = ("0.0.0.0", 0)  # noqa: S104  # an outgoing socket, nothing listens
         super().__init__(max_retries=0)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Pools with keep-alive probes, bound to IPv4 where that is asked for."""
-        options = [*urllib3.connection.HTTPConnection.default_socket_options, *_KEEP_ALIVE]
-        kwargs["socket_options"] = options
-        if self._force_ipv4:
-            # A socket bound to an IPv4 address cannot connect over IPv6, which may not be on the allow-list.
-            kwargs["source_address"] = ("0.0.0.0", 0)  # noqa: S104  # an outgoing socket, nothing listens
-        super().init_poolmanager(*args, **kwargs)
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002  # the base's signature
+        """Called by the base class once."""
+        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
+        """The same through a proxy of the environment."""
+        manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **kwargs, **self._options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
 
-def _read_body(response: requests.Response, deadline: Deadline) -> bytes:
+def _bounded_pools(total_s: float) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+    def bound(connection: Any) -> Any:
+        connection.response_class = partial(_BoundedResponse, total_s=total_s)
+        return connection
+
+    class Plain(urllib3.HTTPConnectionPool):
+        def _new_conn(self) -> Any:
+            return bound(super()._new_conn())
+
+    class Secure(urllib3.HTTPSConnectionPool):
+        def _new_conn(self) -> Any:
+            return bound(super()._new_conn())
+
+    return {"http": Plain, "https": Secure}
+
+
+class _BoundedResponse(HTTPResponse):
+    """A response whose status line, headers and body together take at most `total_s` to read."""
+
+    def __init__(self, sock: socket.socket, *args: Any, total_s: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock, Deadline(total_s)))
+
+
+class _BoundedReader(io.RawIOBase):
+    """Reads of a socket that share one deadline; each also keeps the time-out that the socket has."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._deadline = deadline
+        self._each_s = sock.gettimeout()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """One read; TimeoutError where it, or all of them together, take too long."""
+        left_s = self._deadline.left_s
+        if left_s == 0.0:
+            raise TimeoutError("the whole reply took too long")
+        self._sock.settimeout(left_s if self._each_s is None else min(self._each_s, left_s))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Close what it reads from."""
+        self._raw.close()
+        super().close()
+
+
+def _read_body(response: requests.Response) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
         size += len(chunk)
         if size > _BODY_BYTES_MAX:
             raise NoReply(f"the reply is larger than {_BODY_BYTES_MAX} bytes")
-        if deadline.passed:
-            raise NoReply("the reply dripped longer than allowed")
         chunks.append(chunk)
     return b"".join(chunks)
 

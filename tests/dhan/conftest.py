@@ -1,0 +1,272 @@
+"""A simulator process of one's own, and servers that answer whatever a test tells them to."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pytest
+import requests
+
+from strategy.instruments import INDICES, OptionType, Underlying
+from tasks.broker.dhan import DhanBroker, FixedToken
+from tasks.broker.http import Timeouts
+from tasks.broker.limits import NoLimits
+from tasks.clock import Deadline, pause
+from tasks.instruments import InstrumentMaster
+from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
+
+DAY = date(2026, 11, 20)
+NIFTY = INDICES[Underlying.NIFTY]
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment_of_the_caller(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith("BOT_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def everything_logged(caplog):
+    """All log lines of the process, also those that libraries write at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("urllib3", "urllib3.connectionpool", "websockets", "websockets.client", "tasks"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    return caplog
+
+
+@pytest.fixture
+def wait_for():
+    """Wait until `condition()` is true; what it last returned."""
+
+    def wait(condition, seconds=10.0):
+        deadline = Deadline(seconds)
+        while not (found := condition()):
+            assert not deadline.passed, "waited in vain"
+            pause(0.005)
+        return found
+
+    return wait
+
+
+@dataclass
+class Exchange:
+    """A running simulator in lock-step: its market moves when told to."""
+
+    url: str
+
+    def _ask(self, method, path, body=None):
+        reply = requests.request(method, f"{self.url}/control/{path}", json=body, timeout=30)
+        reply.raise_for_status()
+        return reply.json()
+
+    def advance(self, seconds=None, *, to=None):
+        return self._ask("POST", "advance", {"to": to} if to else {"seconds": seconds})
+
+    def clear_faults(self):
+        self._ask("DELETE", "faults")
+
+    def fault(self, name, **settings):
+        self._ask("POST", "faults", [{"fault": name, **settings}])
+
+    @property
+    def truth(self):
+        return self._ask("GET", "truth")
+
+    @property
+    def clock(self):
+        return self._ask("GET", "clock")
+
+    def now_ms(self):
+        return int(self.clock["now_ms"])
+
+    @property
+    def requests(self):
+        return self._ask("GET", "requests")
+
+    def calls(self, name):
+        return sum(entry["call"] == name for entry in self.requests)
+
+
+@contextmanager
+def running_simulator(folder, *options):
+    ready = folder / "ready.json"
+    command = [sys.executable, "-m", "simulator", "--port", "0", "--with-parent", "--ready", str(ready)]
+    command += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN, "--day", "2026-11-20"]
+    with (folder / "simulator.log").open("wb") as log:
+        process = subprocess.Popen([*command, *options], cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            deadline = Deadline(60)
+            while not ready.exists():
+                alive = process.poll() is None and not deadline.passed
+                assert alive, (folder / "simulator.log").read_text()
+                pause(0.02)
+            yield Exchange(json.loads(ready.read_text())["url"])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+
+
+@pytest.fixture
+def start_exchange(tmp_path):
+    """Start a simulator with options of the test's choice."""
+    with ExitStack() as started:
+
+        def start(*options):
+            folder = tmp_path / f"simulator{len(list(tmp_path.glob('simulator*')))}"
+            folder.mkdir()
+            return started.enter_context(running_simulator(folder, *options))
+
+        yield start
+
+
+@pytest.fixture
+def exchange(start_exchange):
+    """A simulator of the test's own, at 09:00 of Friday 2026-11-20."""
+    return start_exchange()
+
+
+@pytest.fixture(scope="session")
+def shared_exchange(tmp_path_factory):
+    """A simulator at 09:20 for tests that share it; a new one takes seconds to start."""
+    with running_simulator(tmp_path_factory.mktemp("shared"), "--rate-limits", "off") as market:
+        market.advance(to="09:20:00")
+        yield market
+
+
+@pytest.fixture(scope="session")
+def contract(shared_exchange, tmp_path_factory):
+    """A call at the money; the same in every simulator of that day and seed."""
+    home = tmp_path_factory.mktemp("master")
+    master = InstrumentMaster.of_day(Settings(_env_file=None, simulator_url=shared_exchange.url, home=home), DAY)
+    contracts = master.contracts(NIFTY, master.expiries(NIFTY)[0])
+    strikes = sorted({strike for strike, _ in contracts})
+    return contracts[strikes[len(strikes) // 2], OptionType.CE]
+
+
+@pytest.fixture
+def settings(exchange, tmp_path):
+    return Settings(_env_file=None, simulator_url=exchange.url, home=tmp_path / "home")
+
+
+@pytest.fixture
+def make_broker():
+    """A DhanBroker for an address; closed at the end."""
+    with ExitStack() as opened:
+
+        def make(api_url, *, tokens=None, now_ms=lambda: 0, **others):
+            others.setdefault("limits", NoLimits())
+            others.setdefault("timeouts", Timeouts(connect_s=1.0, read_s=1.0, total_s=2.0))
+            broker = DhanBroker(
+                client_id=REHEARSAL_CLIENT_ID,
+                tokens=tokens or FixedToken(REHEARSAL_ACCESS_TOKEN),
+                api_url=api_url,
+                now_ms=now_ms,
+                **others,
+            )
+            opened.callback(broker.close)
+            return broker
+
+        yield make
+
+
+@dataclass
+class Scripted:
+    """A server that answers each request with the bytes of the script, whatever was asked.
+
+    An entry is (HTTP status, JSON or text); None waits without a reply; "reset" breaks the connection; a list of bytes
+    is sent as it is, a tenth of a second apart, and then the connection is closed.
+    """
+
+    url: str = ""
+    replies: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+def http_reply(status, body):
+    body = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+    head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.fixture
+def scripted():
+    script = Scripted()
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while True:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    line = self.rfile.readline()
+                    if not line:
+                        return
+                    head += line
+                length = next(
+                    (
+                        int(v)
+                        for k, _, v in (li.partition(b":") for li in head.lower().split(b"\r\n"))
+                        if k == b"content-length"
+                    ),
+                    0,
+                )
+                script.requests.append(head + self.rfile.read(length))
+                reply = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
+                if reply is None:
+                    script.ended.wait(10)
+                    return
+                if reply == "reset":
+                    self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                    self.request.close()
+                    return
+                if isinstance(reply, tuple):
+                    self.wfile.write(http_reply(*reply))
+                    continue
+                for piece in reply:
+                    self.wfile.write(piece)
+                    if script.ended.wait(0.1):
+                        return
+                return
+
+        def finish(self):
+            with suppress(OSError):  # the client is gone
+                super().finish()
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            pass  # a client that hangs up is what many tests are about
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        script.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield script
+        finally:
+            script.ended.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def closed_port():
+    """A loopback address on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number = probe.getsockname()[1]
+    return f"127.0.0.1:{number}"

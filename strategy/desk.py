@@ -126,9 +126,7 @@ def _open(desk: Desk, action: Enter | Exit, policy: OrderPolicy) -> tuple[Desk, 
     try:
         orders = _orders(desk, action, purpose, policy)
     except ValueError as fault:
-        closed = IntentClosed(
-            at_ms=desk.now_ms, intent=action.intent, outcome=Outcome.REJECTED, message=str(fault)
-        )
+        closed = IntentClosed(at_ms=desk.now_ms, intent=action.intent, outcome=Outcome.REJECTED, message=str(fault))
         return desk, (_alert(desk, "intent_impossible", f"intent {action.intent}: {fault}"), closed)
     intent = Intent(
         intent=action.intent,
@@ -249,9 +247,7 @@ def _closed(intent: Intent, at_ms: int) -> IntentClosed:
     else:
         outcome = Outcome.CANCELLED
     short = [order.message for order in intent.orders if order.ending is not Ending.FILLED and order.message]
-    return IntentClosed(
-        at_ms=at_ms, intent=intent.intent, outcome=outcome, message=short[-1] if short else ""
-    )
+    return IntentClosed(at_ms=at_ms, intent=intent.intent, outcome=outcome, message=short[-1] if short else "")
 
 
 def _alert(desk: Desk, kind: str, text: str) -> Alert:

@@ -65,9 +65,7 @@ def in_doubt(order: Order, why: str, now_ms: int) -> tuple[Order, Outputs]:
         absent_reads=0,
         message=why,
     )
-    order, alerts = order.alert_once(
-        "order_unknown", now_ms, f"may or may not be live and is being looked up: {why}"
-    )
+    order, alerts = order.alert_once("order_unknown", now_ms, f"may or may not be live and is being looked up: {why}")
     return order, (order.fact(FactKind.UNKNOWN, now_ms), *alerts)
 
 
@@ -146,9 +144,7 @@ def _learn_modified(order: Order, reply: Reply, policy: OrderPolicy, now_ms: int
         modifications=order.modifications + 1,
         unwanted=unwanted,
         write_due_ms=now_ms if unwanted else now_ms + policy.timeout_ms,
-        look_due_ms=now_ms
-        if refused
-        else now_ms + LOOK_DELAYS_MS[0],  # refused perhaps because it was filled
+        look_due_ms=now_ms if refused else now_ms + LOOK_DELAYS_MS[0],  # refused perhaps because it was filled
         looks=0,
         message=reply.message if refused else "",
     )
@@ -217,9 +213,7 @@ def _learn_seen(order: Order, seen: Seen, policy: OrderPolicy, now_ms: int) -> t
             facts = (*facts, _refusal_alert(order, Answer.REJECTED, now_ms))
     if not before.is_closed:
         return order, (*said, *facts)
-    text = (
-        f"was said not to exist ({before.message}) and is {seen.status} at the broker; look at its terminal"
-    )
+    text = f"was said not to exist ({before.message}) and is {seen.status} at the broker; look at its terminal"
     alert = order.alert("order_contradicted", Severity.CRITICAL, now_ms, text)
     return replace(order, unwanted=True, write_due_ms=now_ms), (*said, *facts, alert)
 
@@ -234,9 +228,7 @@ def _ending(order: Order, seen: Seen) -> Ending | None:
     return Ending.CANCELLED
 
 
-def _seen_open(
-    order: Order, seen: Seen, policy: OrderPolicy, now_ms: int, *, new_fill: bool
-) -> tuple[Order, Outputs]:
+def _seen_open(order: Order, seen: Seen, policy: OrderPolicy, now_ms: int, *, new_fill: bool) -> tuple[Order, Outputs]:
     was = order
     order = replace(order.moved(Cause.SEEN_OPEN), absent_reads=0, ending=None)
     if order.stage is not was.stage:
@@ -327,9 +319,7 @@ def _refusal_alert(order: Order, answer: Answer, now_ms: int) -> Alert:
     kind, severity = {
         Answer.AUTHENTICATION_DEAD: ("broker_authentication_dead", Severity.CRITICAL),
         Answer.IP_REFUSED: ("broker_ip_refused", Severity.CRITICAL),
-    }.get(
-        answer, ("order_rejected", Severity.WARNING if order.purpose is Purpose.ENTRY else Severity.CRITICAL)
-    )
+    }.get(answer, ("order_rejected", Severity.WARNING if order.purpose is Purpose.ENTRY else Severity.CRITICAL))
     return order.alert(kind, severity, now_ms, f"was refused: {order.message}")
 
 

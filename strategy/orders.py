@@ -255,9 +255,7 @@ class OrderPolicy:
         if self.timeout_ms <= 0 or self.poll_ms <= 0 or self.reprices_max < 0:
             raise ValueError(f"order times must be positive and re-prices not negative, found {self}")
         if not 1 <= self.modifications_max < BROKER_MODIFICATIONS_MAX:
-            raise ValueError(
-                f"the broker allows {BROKER_MODIFICATIONS_MAX} modifications; stay below, found {self}"
-            )
+            raise ValueError(f"the broker allows {BROKER_MODIFICATIONS_MAX} modifications; stay below, found {self}")
 
 
 def order_policy(params: Params) -> OrderPolicy:
@@ -265,9 +263,7 @@ def order_policy(params: Params) -> OrderPolicy:
     return OrderPolicy(
         timeout_ms=params.order_timeout_seconds * 1000,
         reprices_max=params.reprice_attempts,
-        buffer=Buffer(
-            basis_points=round(params.price_buffer_percent * 100), min_paise=params.price_buffer_min_paise
-        ),
+        buffer=Buffer(basis_points=round(params.price_buffer_percent * 100), min_paise=params.price_buffer_min_paise),
     )
 
 
@@ -359,9 +355,7 @@ class Order:
 
     def alert(self, kind: str, severity: Severity, at_ms: int, text: str) -> Alert:
         """What a person should hear about this order."""
-        what = (
-            f"{self.purpose} order {self.client_order_id} ({self.side} {self.quantity} {self.contract.name})"
-        )
+        what = f"{self.purpose} order {self.client_order_id} ({self.side} {self.quantity} {self.contract.name})"
         return Alert(at_ms=at_ms, kind=kind, severity=severity, message=f"{what} {text}")
 
     def alert_once(self, kind: str, at_ms: int, text: str) -> tuple[Self, tuple[Alert, ...]]:
@@ -386,14 +380,10 @@ def client_order_id(prefix: str, intent: int, number: int) -> str:
     if not (0 < len(prefix) <= PREFIX_LENGTH_MAX and alphabet_fits):
         raise ValueError(f"a prefix is 1 to {PREFIX_LENGTH_MAX} of [A-Za-z0-9_-], found {prefix!r}")
     if not 0 <= number < ORDERS_MAX:
-        raise ValueError(
-            f"an intent has at most {ORDERS_MAX} orders, found number {number}; trade fewer lots"
-        )
+        raise ValueError(f"an intent has at most {ORDERS_MAX} orders, found number {number}; trade fewer lots")
     written = f"{prefix}-{intent}-{NUMERALS[number]}"
     if intent < 0 or len(written) > ID_LENGTH_MAX:
-        raise ValueError(
-            f"an order id has at most {ID_LENGTH_MAX} signs, found {written!r} for intent {intent}"
-        )
+        raise ValueError(f"an order id has at most {ID_LENGTH_MAX} signs, found {written!r} for intent {intent}")
     return written
 
 
@@ -409,8 +399,6 @@ def slices(quantity: int, freeze_quantity: int, lot_size: int) -> tuple[int, ...
         return (quantity,)
     largest = freeze_quantity // lot_size * lot_size
     if largest <= 0:
-        raise ValueError(
-            f"a lot of {lot_size} exceeds the freeze quantity {freeze_quantity}; check the instrument"
-        )
+        raise ValueError(f"a lot of {lot_size} exceeds the freeze quantity {freeze_quantity}; check the instrument")
     whole, rest = divmod(quantity, largest)
     return (largest,) * whole + ((rest,) if rest else ())

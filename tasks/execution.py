@@ -129,6 +129,10 @@ class Execution:
         self._heard.clear()
         return heard
 
+    def take_in_journal(self) -> int:
+        """Let the ledger take in what went to the journal; how many records. LedgerUnavailable: nothing is lost."""
+        return 0 if self._journal.is_empty else self._journal.replay(self._ledger)
+
     def recover(
         self,
         intents: Iterable[IntentRecord],
@@ -139,7 +143,7 @@ class Execution:
 
         What the ledger does not prove to be over is looked up at the broker; the session hears the missing
         fills and the end of exactly the intents that `open_intents` names afterwards. Recorded fills are not
-        told again. Let the ledger take in the journal (`replay_journal`) before reading these rows.
+        told again. Call `take_in_journal` before these rows are read.
         """
         facts: dict[str, list[OrderFact]] = {}
         for record in events:
@@ -182,14 +186,13 @@ class Execution:
         self._writes.close()
         self._reads.close()
         self._scribe.close(patience_s)
-        if self._journal.is_empty:
-            return
         try:
-            taken = self._journal.replay(self._ledger)
+            taken = self.take_in_journal()
         except LedgerUnavailable as away:
             LOG.warning("order records stay in %s until the next start: %s", self._journal.path, away)
         else:
-            LOG.info("the ledger took in %d records of %s", taken, self._journal.path)
+            if taken:
+                LOG.info("the ledger took in %d records of %s", taken, self._journal.path)
 
     # decisions out
 

@@ -22,9 +22,7 @@ from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord
 LOG = logging.getLogger(__name__)
 
 OrderWrite = IntentRecord | OrderEventRecord | FillRecord
-_LINE: TypeAdapter[tuple[str, OrderWrite]] = TypeAdapter(
-    tuple[str, IntentRecord | OrderEventRecord | FillRecord]
-)
+_LINE: TypeAdapter[tuple[str, OrderWrite]] = TypeAdapter(tuple[str, IntentRecord | OrderEventRecord | FillRecord])
 
 
 class OrderLedger(Protocol):

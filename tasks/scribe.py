@@ -100,9 +100,7 @@ class Scribe:
                 record_late(self._ledger, record)
             except LedgerRefused as refused:
                 LOG.exception("the ledger refuses %s", record)
-                self._complain(
-                    "ledger_refused", f"a record was refused and is kept in the journal: {refused}"
-                )
+                self._complain("ledger_refused", f"a record was refused and is kept in the journal: {refused}")
                 self._keep(record)
                 return True
             except LedgerUnavailable as away:

@@ -255,6 +255,7 @@ def one_line(connections: Connections) -> str:
 
 def _recover_orders(connections: Connections, execution: Execution) -> tuple[Fill | IntentClosed, ...]:
     ledger, session_id = connections.ledger, connections.session_id
+    execution.take_in_journal()
     intents = ledger.intents(session_id)
     events = [
         event for intent in intents for order in intent.orders for event in ledger.order_events(order.client_order_id)

@@ -11,6 +11,7 @@ from strategy.order_news import recall
 from strategy.orders import (
     Answer,
     Ask,
+    BookStatus,
     Ending,
     FactKind,
     FillStep,
@@ -20,6 +21,7 @@ from strategy.orders import (
     Purpose,
     Reply,
     Request,
+    Seen,
     Stage,
 )
 
@@ -149,6 +151,27 @@ def test_an_order_that_was_accepted_is_never_taken_for_absent():
             alerts += [output.kind for output in said]
     assert desk.open_intents == (7,)
     assert alerts == ["order_not_in_book"]
+
+
+def test_a_limit_that_went_further_before_the_restart_is_not_taken_back():
+    """The last modification may not have reached the ledger; the book shows it."""
+    desk = restored(Desk(prefix="261120N-k3f"), [intent_of(recall(order(), (), (), NOW_MS))])
+    desk, _ = step(desk, Timer(at_ms=NOW_MS), OrderPolicy())
+    seen = Seen(
+        at_ms=NOW_MS,
+        client_order_id="261120N-k3f-7-0",
+        broker_order_id="9001",
+        status=BookStatus.PENDING,
+        filled_quantity=0,
+        filled_value_paise=0,
+        limit_paise=90_00,
+        from_book=True,
+    )
+    found = Reply(at_ms=NOW_MS, ask=Ask.LOOK_UP, client_order_id=seen.client_order_id, answer=Answer.FOUND, seen=seen)
+    desk, _ = step(desk, found, OrderPolicy())
+    assert desk.intents[7].orders[0].limit_paise == 90_00
+    _, said = step(desk, Timer(at_ms=NOW_MS + 5_000), OrderPolicy())
+    assert Ask.MODIFY not in requests_of(said)
 
 
 def intent_of(recalled):

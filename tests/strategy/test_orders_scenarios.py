@@ -42,6 +42,19 @@ SCENARIOS = {
         0.1  A push TRADED 65 @ 100.40     | fill 65 @ 100.40, closed FILLED
         0.2  A accepted                    |
     """,
+    "the push overtakes and the answer is lost: there is no doubt": """
+        0.0  buy 65 at 100                 | place A 65 @ 101.00
+        0.1  A push PENDING                |
+        0.2  A unknown                     | look up A
+        0.3  A found PENDING               |
+        0.4  A push TRADED 65 @ 100        | fill 65 @ 100.00, closed FILLED
+    """,
+    "the push overtakes and the answer is a refusal: the book is asked": """
+        0.0  buy 65 at 100                 | place A 65 @ 101.00
+        0.1  A push PENDING                |
+        0.2  A rejected PLACE              | look up A
+        0.3  A found REJECTED              | closed REJECTED, order_rejected!
+    """,
     "every push is lost: reading finds the fill": """
         0.0  buy 65 at 100                 | place A 65 @ 101.00
         0.1  A accepted                    |

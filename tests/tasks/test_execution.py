@@ -28,7 +28,7 @@ from tasks.broker import (
     OrderUpdate,
     RateLimited,
 )
-from tasks.execution import Execution, replay_journal
+from tasks.execution import Execution
 from tasks.inbox import Inbox
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger
@@ -249,7 +249,8 @@ class Floor:
     def restart(self):
         """A new process: takes the lease, lets the ledger take in the journal, recovers from its rows."""
         self.fence = self.ledger.leases.take_over(KEY, "floor", self.at_ms).fence
-        replay_journal(self.journal_path, self.ledger)
+        self.begin()
+        self.execution.take_in_journal()
         intents = self.ledger.intents(KEY.session_id)
         events = [
             event
@@ -257,7 +258,6 @@ class Floor:
             for order in intent.orders
             for event in self.ledger.order_events(order.client_order_id)
         ]
-        self.begin()
         self.heard.clear()
         self.heard += self.execution.recover(intents, events, self.ledger.fills(KEY.session_id))
 

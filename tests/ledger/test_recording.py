@@ -314,3 +314,54 @@ def test_a_closed_ledger_says_so(ledger_url, day):
     for use in (lambda: ledger.starts("x"), lambda: ledger.open_session(day.key, "s")):
         with pytest.raises(LedgerUnavailable, match="open it again"):
             use()
+
+
+def test_questions_change_nothing(ledger, lease, day):
+    """`rows` takes any SQL: it reads, and cannot write."""
+    with pytest.raises(LedgerUnavailable, match=r"(?i)read-?only"):
+        ledger.rows("INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, 'x') RETURNING batch", day.session_id)
+    assert ledger.rows("SELECT COUNT(*) FROM tick_batch") == [(0,)]
+    ledger.record_candles([day.candle(1)])  # a connection that has read can write again
+
+
+def test_a_session_lives_while_its_start_holds_the_lease_and_keeps_it_alive(ledger, lease, day):
+    assert ledger.living_session_ids(day.at(1)) == (), "no start yet"
+    ledger.record_start(day.start())
+    assert ledger.living_session_ids(day.at(1)) == (day.session_id,)
+    assert ledger.living_session_ids(lease.expires_at_ms) == ()
+    ledger.leases.take_over(day.key, "guardian", day.at(2))
+    assert ledger.living_session_ids(day.at(3)) == (), "the lease is held, but not by a start of the session"
+
+
+BATCHES = {"fewer than a COPY is worth": 5, "by COPY": 500}
+
+
+@pytest.mark.parametrize("count", BATCHES.values(), ids=BATCHES.keys())
+def test_a_batch_that_is_partly_known_adds_what_is_new(ledger, lease, day, count):
+    candles = [day.candle(number) for number in range(count)]
+    decisions = [
+        DecisionRecord(
+            session_id=day.session_id, at_ms=day.at(number), kind="refused", reason="macd", detail={"n": number}
+        )
+        for number in range(count)
+    ]
+    for part in (slice(count // 2), slice(None), slice(count // 3, None)):
+        ledger.record_candles(candles[part])
+        ledger.record_decisions(decisions[part])
+    assert ledger.candles(day.session_id, 5) == tuple(candles)
+    assert ledger.decisions(day.session_id) == tuple(decisions)
+
+
+def test_one_wrong_row_refuses_its_whole_batch(ledger, lease, day):
+    candles = [day.candle(number) for number in range(200)]
+    with pytest.raises(LedgerRefused):
+        ledger.record_candles([*candles, day.candle(200, low_paise=27_000_00)])
+    assert ledger.candles(day.session_id, 5) == ()
+
+
+def test_nothing_is_recorded_for_nothing(ledger, lease, day):
+    ledger.record_candles([])
+    ledger.record_decisions(iter(()))
+    ledger.record_ticks(day.session_id, [])
+    ledger.record_charges([])
+    assert ledger.rows("SELECT COUNT(*) FROM tick_batch") == [(0,)]

@@ -18,7 +18,8 @@ from simulator.credentials import DEFAULT_CLIENT_ID, DEFAULT_PIN, DEFAULT_TOKEN,
 from simulator.exchange import DEFAULT_TRANSIT_MS
 from simulator.replay import RecordingError
 from simulator.server import Server
-from simulator.stage import DayInvalid, Setup, Stage
+from simulator.setup import DayInvalid, Setup
+from simulator.stage import Stage
 from strategy.instruments import Underlying
 
 USAGE_ERROR = 2

@@ -6,7 +6,7 @@ Invariants:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from strategy.calendar import IST, OutsideKnownData
 from strategy.instruments import Index, Underlying
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class History:
     """The paths of earlier days, made when they are asked for."""
 
@@ -29,7 +29,7 @@ class History:
     today: dict[Underlying, IndexPath]
     recording: Recording | None
     recorded: Underlying | None
-    _earlier: dict[tuple[Underlying, date], IndexPath | None]
+    _earlier: dict[tuple[Underlying, date], IndexPath | None] = field(default_factory=dict)
 
     def path(self, index: Index, day: date) -> IndexPath | None:
         """The index's day; None when it did not trade or lies in the future."""

@@ -5,7 +5,7 @@ Invariants:
 2. Security ids are unique within a segment and are reused from day to day for other contracts, as the broker's are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from itertools import count
@@ -103,15 +103,17 @@ class Listing:
             self.expiries[underlying] = tuple(sorted(flags))
             for rank, expiry in enumerate(self.expiries[underlying]):
                 reach = _NEAR_STRIKES if rank < 2 else _FAR_STRIKES
-                self.by_expiry[underlying, expiry] = [
-                    _list(
-                        index, day=day, expiry=expiry, flag=flags[expiry], strike=strike, is_call=is_call,
-                        number=next(numbers[index.exchange]), spot=closes[underlying],
-                    )
-                    for strike in _strikes(closes[underlying], index.strike_step_points, reach)
-                    for is_call in (True, False)
-                ]  # fmt: skip
-                self.by_security |= {listed.security: listed for listed in self.by_expiry[underlying, expiry]}
+                contracts = _contracts(
+                    index,
+                    day=day,
+                    expiry=expiry,
+                    flag=flags[expiry],
+                    spot=closes[underlying],
+                    reach=reach,
+                    numbers=numbers[index.exchange],
+                )
+                self.by_expiry[underlying, expiry] = contracts
+                self.by_security |= {listed.security: listed for listed in contracts}
 
 
 def expiry_flags(day: date, underlying: Underlying) -> dict[date, str]:
@@ -146,32 +148,37 @@ def _last_weekday(year: int, month: int, weekday: int) -> date:
     return last - timedelta(days=(last.weekday() - weekday) % 7)
 
 
-def _strikes(spot: float, step: int, reach: int) -> range:
-    middle = round(spot / step) * step
-    return range(max(step, middle - reach * step), middle + reach * step + 1, step)
-
-
-def _list(
-    index: Index, *, day: date, expiry: date, flag: str, strike: int, is_call: bool, number: int, spot: float
-) -> Listed:
-    facts = contract_facts()
+def _contracts(
+    index: Index, *, day: date, expiry: date, flag: str, spot: float, reach: int, numbers: Iterator[int]
+) -> list[Listed]:
+    """Calls and puts of one expiry, `reach` strikes to both sides of the money."""
+    lot_size = contract_facts().lot_size(index.underlying, expiry)
+    freeze_quantity = contract_facts().freeze_quantity(index.underlying, day)
     expiry_ms = expiry_close_ms(expiry)
     years = max(0.0, (expiry_ms - moment_ms(day, time(9, 15))) / YEAR_MS)
-    volatility = smile(at_the_money=AT_THE_MONEY_VOLATILITY, spot=spot, strike=strike, years=years)
-    worth = option_price(spot=spot, strike=strike, years=years, volatility=volatility, is_call=is_call)
-    # A band wide enough for a day's worth of index movement: what lies outside is a mistake.
-    width = max(20.0, 0.06 * spot, 0.40 * worth)
-    return Listed(
-        index=index,
-        lot_size=facts.lot_size(index.underlying, expiry),
-        freeze_quantity=facts.freeze_quantity(index.underlying, day),
-        expiry=expiry,
-        expiry_ms=expiry_ms,
-        expiry_flag=flag,
-        strike=strike,
-        is_call=is_call,
-        security_id=number,
-        reference_paise=max(TICK_PAISE, round(worth * 20) * 5),
-        lower_paise=max(TICK_PAISE, round((worth - width) * 20) * 5),
-        upper_paise=round((worth + width) * 20) * 5,
-    )
+    step = index.strike_step_points
+    middle = round(spot / step) * step
+    contracts = []
+    for strike in range(max(step, middle - reach * step), middle + reach * step + 1, step):
+        volatility = smile(at_the_money=AT_THE_MONEY_VOLATILITY, spot=spot, strike=strike, years=years)
+        for is_call in (True, False):
+            worth = option_price(spot=spot, strike=strike, years=years, volatility=volatility, is_call=is_call)
+            # A band wide enough for a day's worth of index movement: what lies outside is a mistake.
+            width = max(20.0, 0.06 * spot, 0.40 * worth)
+            contracts.append(
+                Listed(
+                    index=index,
+                    lot_size=lot_size,
+                    freeze_quantity=freeze_quantity,
+                    expiry=expiry,
+                    expiry_ms=expiry_ms,
+                    expiry_flag=flag,
+                    strike=strike,
+                    is_call=is_call,
+                    security_id=next(numbers),
+                    reference_paise=max(TICK_PAISE, round(worth * 20) * 5),
+                    lower_paise=max(TICK_PAISE, round((worth - width) * 20) * 5),
+                    upper_paise=round((worth + width) * 20) * 5,
+                )
+            )
+    return contracts

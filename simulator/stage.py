@@ -10,68 +10,29 @@ Invariants:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import time
 from functools import partial
-from pathlib import Path
 
 from simulator.agenda import Agenda
 from simulator.alerts import AlertRoom
-from simulator.credentials import (
-    DEFAULT_CLIENT_ID,
-    DEFAULT_PIN,
-    DEFAULT_TOKEN,
-    DEFAULT_TOTP_SECRET,
-    Credentials,
-)
-from simulator.exchange import DEFAULT_TRANSIT_MS, Exchange
+from simulator.credentials import Credentials
+from simulator.exchange import Exchange
 from simulator.faults import Faults
 from simulator.feed import FeedRoom
 from simulator.history import History
-from simulator.instruments import Listed, Listing
+from simulator.instruments import Listed
 from simulator.limits import RateLimits
 from simulator.market import Market
 from simulator.orders import Order, render_alert
-from simulator.paths import IndexPath, Window, seeded_path
 from simulator.positions import Account
-from simulator.replay import Recording, RecordingError, read_recording
-from simulator.sessions import moment_ms, trading_windows
-from strategy.calendar import OutsideKnownData
-from strategy.instruments import INDICES, Underlying
+from simulator.sessions import moment_ms
+from simulator.setup import DayInvalid, Setup, open_market
+from strategy.instruments import INDICES
 
 SLICE_MS = 1_000
 IDLE_SLICE_MS = 30_000
 AFTER_CLOSE_MS = 30 * 60_000
 INTRADAY_SQUAREOFF = time(15, 20)
-# Where the seeded indices come from: levels of the days around November 2026.
-USUAL_LEVELS = {
-    Underlying.NIFTY: 24_400.0,
-    Underlying.BANKNIFTY: 54_200.0,
-    Underlying.FINNIFTY: 25_850.0,
-    Underlying.SENSEX: 80_100.0,
-}
-
-
-class DayInvalid(Exception):
-    """The day cannot be played; the message says why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What to play."""
-
-    day: date
-    seed: int = 7
-    indices: tuple[Underlying, ...] = (Underlying.NIFTY,)
-    recording: Path | None = None
-    start: time = time(9, 0)
-    client_id: str = DEFAULT_CLIENT_ID
-    token: str = DEFAULT_TOKEN
-    pin: str = DEFAULT_PIN
-    totp_secret: str = DEFAULT_TOTP_SECRET
-    funds_paise: int = 500_000_00
-    transit_ms: int = DEFAULT_TRANSIT_MS
-    rate_limits: bool = True
-    stacked: bool = False
 
 
 @dataclass(slots=True)
@@ -87,23 +48,18 @@ class PnlExit:
 class Stage:
     """One simulated day."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, opened: tuple[Market, History] | None = None) -> None:
+        """Set the stage for `setup`; `opened` is its market where that is open already (nothing ever changes one)."""
         self.setup = setup
-        self.windows, recording = _windows_and_recording(setup)
+        self.market, self.history = opened or open_market(setup)
+        self.listing = self.market.listing
+        self.windows = self.market.windows
         self.now_ms = moment_ms(setup.day, setup.start)
+        self.end_ms = self.windows[-1][1] + AFTER_CLOSE_MS
         if self.now_ms >= self.windows[-1][1]:
             raise DayInvalid(
-                f"expected a start before the close of {setup.day}, found {setup.start}; choose an earlier one"
+                f"expected a start before the close of {setup.day}, found {setup.start}; choose an earlier --start"
             )
-        self.end_ms = self.windows[-1][1] + AFTER_CLOSE_MS
-        paths = _paths(setup, self.windows, recording)
-        closes = {underlying: path.previous_close_paise / 100 for underlying, path in paths.items()}
-        self.listing = Listing(setup.day, closes)
-        self.market = Market(seed=setup.seed, day=setup.day, windows=self.windows, paths=paths, listing=self.listing)
-        self.history = History(
-            seed=setup.seed, day=setup.day, today=paths, recording=recording,
-            recorded=setup.indices[0] if recording else None, _earlier={},
-        )  # fmt: skip
         self.agenda = Agenda()
         self.faults = Faults(setup.day)
         self.limits = RateLimits(enforced=setup.rate_limits)
@@ -204,38 +160,3 @@ class Stage:
             self.pnl_exit = None
             self.exchange.close_out(at_ms, products)
             self.kill_switch = self.kill_switch or limits.kill_switch
-
-
-def _windows_and_recording(setup: Setup) -> tuple[tuple[Window, ...], Recording | None]:
-    recording = None
-    if setup.recording is not None:
-        recording = read_recording(setup.recording)
-        recording.path(setup.day)  # the day is in it, or RecordingError says which days are
-        name = recording.instrument
-        if name not in ("", setup.indices[0]):
-            raise RecordingError(f"expected a recording of {setup.indices[0]}, found one of {name}; say --index {name}")
-    try:
-        windows = trading_windows(setup.day)
-    except OutsideKnownData as error:
-        if recording is None:
-            raise DayInvalid(str(error)) from error
-        windows = recording.windows(setup.day)
-    if not windows:
-        raise DayInvalid(
-            f"expected a trading day, found {setup.day:%A} {setup.day} on which the market is closed;"
-            " choose another --day"
-        )
-    return windows, recording
-
-
-def _paths(setup: Setup, windows: Sequence[Window], recording: Recording | None) -> dict[Underlying, IndexPath]:
-    paths = {}
-    for underlying, index in INDICES.items():
-        if recording is not None and underlying is setup.indices[0]:
-            paths[underlying] = recording.path(setup.day)
-            continue
-        paths[underlying] = seeded_path(
-            seed=setup.seed, key=int(index.security_id), day_ordinal=setup.day.toordinal(), windows=windows,
-            previous_close=USUAL_LEVELS[underlying],
-        )  # fmt: skip
-    return paths

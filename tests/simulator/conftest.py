@@ -17,7 +17,8 @@ import requests
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from simulator.stage import Setup, Stage
+from simulator.setup import Setup
+from simulator.stage import Stage
 
 PROJECT = Path(__file__).resolve().parents[2]
 SHARED = PROJECT.parent / "shared" / "data"

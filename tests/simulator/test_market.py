@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.market import Market
-from simulator.stage import Setup, Stage
+from simulator.setup import Setup
+from simulator.stage import Stage
 from strategy.instruments import INDICES, Underlying
 
 STAGE = Stage(Setup(day=date(2026, 11, 20)))
@@ -42,9 +43,7 @@ def test_a_print_lies_between_bid_and_ask(listed, at_ms):
 @given(contracts, moments)
 def test_a_price_is_a_function_of_seed_and_moment(listed, at_ms):
     market = STAGE.market
-    again = Market(
-        seed=market.seed, day=market.day, windows=market.windows, paths=market.paths, listing=market.listing
-    )
+    again = Market(seed=market.seed, day=market.day, windows=market.windows, paths=market.paths, listing=market.listing)
     assert again.depth(listed, at_ms) == market.depth(listed, at_ms)
     assert again.last_paise(listed, at_ms) == market.last_paise(listed, at_ms)
 
@@ -79,9 +78,7 @@ def test_premium_decays_while_the_index_stands(underlying):
 @given(st.integers(0, 600), st.integers(0, 600))
 def test_a_days_summary_covers_all_prints_so_far_whenever_it_is_asked_for(first_s, second_s):
     listed = near_the_money(Underlying.NIFTY)
-    market = Market(
-        seed=7, day=STAGE.setup.day, windows=STAGE.windows, paths=STAGE.market.paths, listing=STAGE.listing
-    )
+    market = Market(seed=7, day=STAGE.setup.day, windows=STAGE.windows, paths=STAGE.market.paths, listing=STAGE.listing)
     for seconds in (first_s, second_s):  # the second moment may lie before the first
         at_ms = OPENS + 1_000 + seconds * 1_000
         day = market.option_summary(listed, at_ms)

@@ -8,7 +8,7 @@ import pytest
 
 from simulator.instruments import Listing
 from simulator.master import compact_master, detailed_master
-from simulator.stage import USUAL_LEVELS
+from simulator.setup import USUAL_LEVELS
 from strategy.instruments import Underlying
 
 DAY = date(2026, 11, 20)

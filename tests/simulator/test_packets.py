@@ -1,5 +1,7 @@
 """Every packet has Dhan's bytes, and the unmodified SDK reads from them what was put in."""
 
+import asyncio
+
 import pytest
 from dhanhq import DhanContext, MarketFeed
 
@@ -29,8 +31,10 @@ GOLDEN = {
             2, 47317, price=101.55, quantity=65, ltt=LTT, average=99.1, volume=123456, sell_quantity=700,
             buy_quantity=900, day_open=95, close=90.2, high=110, low=88,
         ),
-        "04 32 00 02 d5 b8 00 00 9a 19 cb 42 41 00 14 04 04 6b 33 33 c6 42 40 e2 01 00 bc 02 00 00 84 03 00 00 "
-        "00 00 be 42 66 66 b4 42 00 00 dc 42 00 00 b0 42",
+        (
+            "04 32 00 02 d5 b8 00 00 9a 19 cb 42 41 00 14 04 04 6b 33 33 c6 42 40 e2 01 00 bc 02 00 00 84 03 00 00 "
+            "00 00 be 42 66 66 b4 42 00 00 dc 42 00 00 b0 42"
+        ),
     ),
     "disconnection because of too many connections": (
         packets.disconnection(805),
@@ -51,8 +55,6 @@ def test_the_feeds_time_is_indias_wall_clock():
 
 @pytest.fixture
 def sdk(monkeypatch):
-    import asyncio
-
     # The SDK installs an event loop for its thread; the test gives it one that it can close.
     loop = asyncio.new_event_loop()
     monkeypatch.setattr(asyncio, "new_event_loop", lambda: loop)

@@ -25,7 +25,7 @@ volatilities = st.floats(0.05, 0.8)
         (60.0, 65.0, 0.25, 0.30, 0.08, 2.133368, 5.846282),
     ],
 )
-def test_prices_are_those_of_the_textbooks(spot, strike, years, volatility, rate, call, put):
+def test_prices_are_those_of_the_textbooks(spot, strike, years, volatility, rate, call, put):  # noqa: PLR0917  a table
     common = {"spot": spot, "strike": strike, "years": years, "volatility": volatility, "rate": rate}
     assert option_price(**common, is_call=True) == pytest.approx(call, abs=1e-5)
     assert option_price(**common, is_call=False) == pytest.approx(put, abs=1e-5)
@@ -43,9 +43,7 @@ def test_put_call_parity(spot, ratio, years, volatility):
 def test_a_price_lies_between_intrinsic_value_and_the_underlying(spot, ratio, years, volatility, is_call):
     strike = spot * ratio
     discounted = strike * math.exp(-0.065 * years)
-    price = option_price(
-        spot=spot, strike=strike, years=years, volatility=volatility, is_call=is_call, rate=0.065
-    )
+    price = option_price(spot=spot, strike=strike, years=years, volatility=volatility, is_call=is_call, rate=0.065)
     intrinsic = max(0.0, spot - discounted if is_call else discounted - spot)
     slack = 1e-9 * spot
     assert intrinsic - slack <= price <= (spot if is_call else discounted) + slack

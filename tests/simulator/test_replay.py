@@ -106,7 +106,7 @@ BROKEN = {
 def test_a_broken_recording_is_refused_with_a_next_step(name, tmp_path):
     text, complaint = BROKEN[name]
     file = tmp_path / "missing.csv" if text is None else written(tmp_path, text)
-    with pytest.raises(RecordingError, match="(?s)expected.*found") as refusal:
+    with pytest.raises(RecordingError, match=r"(?s)expected.*found") as refusal:
         read_recording(file)
     assert complaint in str(refusal.value)
 

@@ -1,0 +1,97 @@
+"""What day to play, and the market of that day: seeded, or a recording with seeded neighbours.
+
+Invariants:
+1. A day that cannot be played is refused here, with what was expected and what to do.
+2. All four indices have a path, whichever of them is asked for.
+"""
+
+from dataclasses import dataclass
+from datetime import date, time
+from pathlib import Path
+
+from simulator.credentials import DEFAULT_CLIENT_ID, DEFAULT_PIN, DEFAULT_TOKEN, DEFAULT_TOTP_SECRET
+from simulator.exchange import DEFAULT_TRANSIT_MS
+from simulator.history import History
+from simulator.instruments import Listing
+from simulator.market import Market
+from simulator.paths import Window, seeded_path
+from simulator.replay import Recording, RecordingError, read_recording
+from simulator.sessions import trading_windows
+from strategy.calendar import OutsideKnownData
+from strategy.instruments import INDICES, Underlying
+
+# Where the seeded indices come from: levels of the days around November 2026.
+USUAL_LEVELS = {
+    Underlying.NIFTY: 24_400.0,
+    Underlying.BANKNIFTY: 54_200.0,
+    Underlying.FINNIFTY: 25_850.0,
+    Underlying.SENSEX: 80_100.0,
+}
+
+
+class DayInvalid(Exception):
+    """The day cannot be played; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What to play."""
+
+    day: date
+    seed: int = 7
+    indices: tuple[Underlying, ...] = (Underlying.NIFTY,)
+    recording: Path | None = None
+    start: time = time(9, 0)
+    client_id: str = DEFAULT_CLIENT_ID
+    token: str = DEFAULT_TOKEN
+    pin: str = DEFAULT_PIN
+    totp_secret: str = DEFAULT_TOTP_SECRET
+    funds_paise: int = 500_000_00
+    transit_ms: int = DEFAULT_TRANSIT_MS
+    rate_limits: bool = True
+    stacked: bool = False
+
+
+def open_market(setup: Setup) -> tuple[Market, History]:
+    """The market of the day and the days before it. Raises DayInvalid or RecordingError."""
+    recording = read_recording(setup.recording) if setup.recording is not None else None
+    recorded = setup.indices[0] if recording is not None else None
+    if recording is not None and recording.instrument not in ("", recorded):
+        raise RecordingError(
+            f"expected a recording of {recorded}, found one of {recording.instrument};"
+            f" say --index {recording.instrument}"
+        )
+    windows = _windows(setup.day, recording)
+    paths = {
+        underlying: recording.path(setup.day)
+        if recording is not None and underlying is recorded
+        else seeded_path(
+            seed=setup.seed,
+            key=int(index.security_id),
+            day_ordinal=setup.day.toordinal(),
+            windows=windows,
+            previous_close=USUAL_LEVELS[underlying],
+        )
+        for underlying, index in INDICES.items()
+    }
+    closes = {underlying: path.previous_close_paise / 100 for underlying, path in paths.items()}
+    listing = Listing(setup.day, closes)
+    history = History(seed=setup.seed, day=setup.day, today=paths, recording=recording, recorded=recorded)
+    market = Market(seed=setup.seed, day=setup.day, windows=windows, paths=paths, listing=listing)
+    return market, history
+
+
+def _windows(day: date, recording: Recording | None) -> tuple[Window, ...]:
+    """The calendar's hours; those of the recording for a day beyond the calendar's knowledge."""
+    recorded = recording.windows(day) if recording is not None else ()
+    try:
+        windows = trading_windows(day)
+    except OutsideKnownData as error:
+        if not recorded:
+            raise DayInvalid(str(error)) from error
+        return recorded
+    if not windows:
+        raise DayInvalid(
+            f"expected a trading day, found {day:%A} {day} on which the market is closed; choose another --day"
+        )
+    return windows

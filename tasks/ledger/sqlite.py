@@ -76,6 +76,7 @@ class SqliteDatabase:
         self._writers: dict[bool, sqlite3.Connection] = {}
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
+        self._file: tuple[int, int] | None = None
 
     def write(self, work: Callable[[SqliteTransaction], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction and commit it."""
@@ -85,7 +86,9 @@ class SqliteDatabase:
                 f"the ledger {self.place} was busy with another write for {timeout_s:g} s; record it again"
             )
         try:
-            return self._commit(work, self._writer(urgent=urgent))
+            connection = self._writer(urgent=urgent)
+            self._check_file()
+            return self._commit(work, connection)
         except (sqlite3.Error, OverflowError) as fault:  # a number beyond 64 bits
             raise self._explained(fault, timeout_s) from fault
         finally:
@@ -129,6 +132,20 @@ class SqliteDatabase:
         while self._readers:
             self._readers.pop().close()
 
+    def _check_file(self) -> None:
+        """A file that was moved or deleted still takes writes, and they are gone when the process ends."""
+        try:
+            found = self._path.stat()
+        except OSError as fault:
+            raise LedgerUnavailable(
+                f"the ledger {self.place} is no longer there: {fault}; put the file back, then restart"
+            ) from fault
+        if (found.st_dev, found.st_ino) != self._file:
+            raise LedgerUnavailable(
+                f"the ledger {self.place} is another file than the one that was opened; restart, so that what is"
+                " recorded from now on is recorded there"
+            )
+
     def _writer(self, *, urgent: bool) -> sqlite3.Connection:
         if urgent not in self._writers:
             self._writers[urgent] = self._connect(self._timeouts[urgent])
@@ -152,7 +169,10 @@ class SqliteDatabase:
             connection.execute("PRAGMA recursive_triggers = ON")  # REPLACE deletes, and deletes are refused
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.Error as fault:
+            if self._file is None:
+                opened = self._path.stat()
+                self._file = opened.st_dev, opened.st_ino
+        except (sqlite3.Error, OSError) as fault:
             raise self._explained(fault, timeout_s) from fault
         return connection
 

@@ -17,7 +17,7 @@ import pytest
 from strategy.events import Side, Tick
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.check import check
-from tasks.ledger.store import Ledger
+from tasks.ledger.store import Ledger, migrate
 
 LIMIT_S = 0.3
 # Far above every limit here, far below a hang: what "bounded" means on a machine that does other things as well.
@@ -199,7 +199,7 @@ def test_many_threads_record_one_fill_once(ledger, lease, day):
 WRITER = """
 import sys
 from dataclasses import replace
-from tasks.ledger.store import Ledger
+from tasks.ledger.store import Ledger, migrate
 url, session_id, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 ledger = Ledger(url)
 template = ledger.intents(session_id)[0]
@@ -260,6 +260,19 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path):
     path.write_bytes(b"not a database, but long enough to be read as one" * 100)
     with pytest.raises(LedgerUnavailable, match="not a database; check the disk"):
         Ledger(f"sqlite:///{path}")
+
+
+def test_a_file_that_was_taken_away_takes_no_more_writes(sqlite_ledger_url, open_ledger, day, tmp_path):
+    """The system would go on writing into a file without a name, and lose it with the process."""
+    ledger = open_ledger(sqlite_ledger_url)
+    path = Path(sqlite_ledger_url.removeprefix("sqlite:///"))
+    ledger.open_session(day.key, day.salt)
+    path.rename(tmp_path / "elsewhere")
+    with pytest.raises(LedgerUnavailable, match="no longer there"):
+        ledger.record_candles([day.candle(1)])
+    migrate(sqlite_ledger_url)
+    with pytest.raises(LedgerUnavailable, match="another file than the one that was opened"):
+        ledger.record_candles([day.candle(1)])
 
 
 def test_sqlite_syncs_every_commit_and_waits_for_others(sqlite_ledger_url, open_ledger, day):

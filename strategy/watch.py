@@ -81,7 +81,9 @@ def _ask_for_prices(
     now_ms, silence = state.now_ms, state.silence
     held = [position for position in state.book.positions if position.held > 0]
     if not held or not plan.is_open(now_ms):
-        return state._replace(silence=silence._replace(polled_ms=0, polls=0)), ()
+        if silence.polls:
+            state = state._replace(silence=silence._replace(polled_ms=0, polls=0))
+        return state, ()
     seen_ms = min(
         max(quote.seen_ms if (quote := state.quote_of(position)) else 0, position.opened_ms, since_ms)
         for position in held

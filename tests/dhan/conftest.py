@@ -12,6 +12,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from tasks.instruments import InstrumentMaster
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
 
 DAY = date(2026, 11, 20)
+NUMBERS = count(1)
 NIFTY = INDICES[Underlying.NIFTY]
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -76,6 +78,17 @@ class Exchange:
 
     def clear_faults(self):
         self._ask("DELETE", "faults")
+
+    def stack(self, *, on):
+        self._ask("POST", "settings", {"stack": on})
+
+    @property
+    def feed_url(self):
+        return self.url.replace("http", "ws", 1) + "/market-feed"
+
+    @property
+    def order_update_url(self):
+        return self.url.replace("http", "ws", 1) + "/order-update"
 
     def fault(self, name, **settings):
         self._ask("POST", "faults", [{"fault": name, **settings}])
@@ -143,6 +156,26 @@ def shared_exchange(tmp_path_factory):
     with running_simulator(tmp_path_factory.mktemp("shared"), "--rate-limits", "off") as market:
         market.advance(to="09:20:00")
         yield market
+
+
+@pytest.fixture
+def market(shared_exchange):
+    """The shared simulator: what others did in it before is its past, faults are one's own."""
+    yield shared_exchange
+    shared_exchange.clear_faults()
+    shared_exchange.stack(on=False)
+
+
+@pytest.fixture
+def broker(market, make_broker):
+    """The adapter at the shared simulator."""
+    return make_broker(f"{market.url}/v2", now_ms=market.now_ms)
+
+
+@pytest.fixture
+def cid():
+    """A client order id that no other test has."""
+    return f"t-{next(NUMBERS)}"
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
-from itertools import count
 
 import dhanhq
 import pytest
@@ -33,7 +32,6 @@ DAY = date(2026, 11, 20)
 NIFTY = INDICES[Underlying.NIFTY]
 ACCEPTED = (200, {"orderId": "112111182198", "orderStatus": "TRANSIT"})
 CANARY = "CANARY-token-that-must-never-show"
-NUMBERS = count(1)
 NEVER_SENT_TWICE = "the request is sent exactly once"
 
 
@@ -56,18 +54,6 @@ def buy(contract, limit_paise=100_00, *, cid="t-1", quantity=65, side=Side.BUY, 
 
 
 @pytest.fixture
-def open_market(shared_exchange):
-    """A market in which other tests have traded, too: each knows its own orders by their ids."""
-    yield shared_exchange
-    shared_exchange.clear_faults()
-
-
-@pytest.fixture
-def broker(open_market, make_broker):
-    return make_broker(f"{open_market.url}/v2", now_ms=open_market.now_ms)
-
-
-@pytest.fixture
 def new_market(exchange):
     """A market of the test's own, shortly after the open."""
     exchange.advance(to="09:20:00")
@@ -78,12 +64,6 @@ def new_market(exchange):
 def newcomer(new_market, make_broker):
     """The adapter at the market of the test's own."""
     return make_broker(f"{new_market.url}/v2", now_ms=new_market.now_ms)
-
-
-@pytest.fixture
-def cid():
-    """A client order id that no other test has."""
-    return f"t-{next(NUMBERS)}"
 
 
 def far_below(broker, contract):
@@ -124,40 +104,40 @@ def test_an_order_is_sent_found_filled_and_held(new_market, newcomer, contract):
     assert new_market.calls("place_order") == 1
 
 
-def test_an_order_is_repriced_and_cancelled(open_market, broker, contract, cid):
+def test_an_order_is_repriced_and_cancelled(market, broker, contract, cid):
     low = far_below(broker, contract)
     order_id = broker.place(buy(contract, low, cid=cid))
-    open_market.advance(2)
+    market.advance(2)
     broker.modify(order_id, buy(contract, low + 5, cid=cid))
-    open_market.advance(2)
+    market.advance(2)
     assert broker.find_order(cid).limit_paise == low + 5
     broker.cancel(order_id)
-    open_market.advance(2)
+    market.advance(2)
     assert broker.find_order(cid).status is OrderStatus.CANCELLED
     with pytest.raises(OrderRejected):
         broker.cancel(order_id)
 
 
-def test_a_cancellation_in_transit_is_to_be_asked_again(open_market, broker, contract, cid):
+def test_a_cancellation_in_transit_is_to_be_asked_again(market, broker, contract, cid):
     order_id = broker.place(buy(contract, far_below(broker, contract), cid=cid))
     with pytest.raises(BrokerUnavailable, match="Transit"):
         broker.cancel(order_id)
-    open_market.advance(2)
+    market.advance(2)
     broker.cancel(order_id)
 
 
-def test_what_the_exchange_rejects_later_is_in_the_book_with_its_reason(open_market, broker, contract, cid):
-    open_market.fault("reject", message="RMS:1:Fund Limit Insufficient")
+def test_what_the_exchange_rejects_later_is_in_the_book_with_its_reason(market, broker, contract, cid):
+    market.fault("reject", message="RMS:1:Fund Limit Insufficient")
     broker.place(buy(contract, far_below(broker, contract), cid=cid))
-    open_market.advance(2)
+    market.advance(2)
     found = broker.find_order(cid)
     assert (found.status, found.message) == (OrderStatus.REJECTED, "RMS:1:Fund Limit Insufficient")
 
 
-def test_a_part_fill_is_shown_as_such(open_market, broker, contract, cid):
-    open_market.fault("partial_fill", quantity=65)
+def test_a_part_fill_is_shown_as_such(market, broker, contract, cid):
+    market.fault("partial_fill", quantity=65)
     broker.place(buy(contract, ask_of(broker, contract) + 5_00, cid=cid, quantity=195))
-    open_market.advance(3)
+    market.advance(3)
     found = broker.find_order(cid)
     assert (found.status, found.filled_quantity, found.quantity) == (OrderStatus.PART_TRADED, 65, 195)
 
@@ -180,9 +160,9 @@ def test_the_account_and_the_market_are_read(new_market, newcomer, settings):
     assert all(c.low_paise <= min(c.open_paise, c.close_paise) <= c.high_paise for c in candles)
 
 
-def test_a_security_that_the_broker_does_not_know_is_absent(open_market, broker, contract):
+def test_a_security_that_the_broker_does_not_know_is_absent(market, broker, contract):
     known = {contract.security, NIFTY.security}
-    open_market.advance(2)
+    market.advance(2)
     assert set(broker.quotes([*known, "NSE_FNO:999999"])) == known
 
 
@@ -206,49 +186,49 @@ LOST = {
 
 
 @pytest.mark.parametrize("case", LOST)
-def test_a_write_without_a_definite_answer_is_unknown_and_sent_once(case, open_market, broker, contract, cid):
+def test_a_write_without_a_definite_answer_is_unknown_and_sent_once(case, market, broker, contract, cid):
     fault, settings, taken = LOST[case]
     limit = far_below(broker, contract)
-    sent = open_market.calls("place_order")
-    open_market.fault(fault, at={"call": "place_order"}, **settings)
+    sent = market.calls("place_order")
+    market.fault(fault, at={"call": "place_order"}, **settings)
     with pytest.raises(OrderOutcomeUnknown):
         broker.place(buy(contract, limit, cid=cid))
-    open_market.advance(2)
-    assert open_market.calls("place_order") == sent + 1, NEVER_SENT_TWICE
+    market.advance(2)
+    assert market.calls("place_order") == sent + 1, NEVER_SENT_TWICE
     found = broker.find_order(cid)
     assert (found is not None) is taken
     assert sum(order.client_order_id == cid for order in broker.orders()) == taken
 
 
 @pytest.mark.parametrize("call", ["modify_order", "cancel_order"])
-def test_a_lost_answer_to_a_change_is_unknown_and_the_book_decides(call, open_market, broker, contract, cid):
+def test_a_lost_answer_to_a_change_is_unknown_and_the_book_decides(call, market, broker, contract, cid):
     low = far_below(broker, contract)
     order_id = broker.place(buy(contract, low, cid=cid))
-    open_market.advance(2)
-    sent = open_market.calls(call)
-    open_market.fault("reset_after", at={"call": call})
+    market.advance(2)
+    sent = market.calls(call)
+    market.fault("reset_after", at={"call": call})
     change = partial(broker.modify, order_id, buy(contract, low + 5, cid=cid))
     with pytest.raises(OrderOutcomeUnknown):
         (change if call == "modify_order" else partial(broker.cancel, order_id))()
-    open_market.advance(2)
+    market.advance(2)
     found = broker.find_order(cid)
     assert found.limit_paise == low + 5 if call == "modify_order" else found.status is OrderStatus.CANCELLED
-    assert open_market.calls(call) == sent + 1, NEVER_SENT_TWICE
+    assert market.calls(call) == sent + 1, NEVER_SENT_TWICE
 
 
 DEFINITE = {"rate limit": ("rate_storm", RateLimited), "address refused": ("ip_refused", IpRefused)}
 
 
 @pytest.mark.parametrize("case", DEFINITE)
-def test_a_definite_refusal_leaves_no_order(case, open_market, broker, contract, cid):
+def test_a_definite_refusal_leaves_no_order(case, market, broker, contract, cid):
     fault, expected = DEFINITE[case]
     limit = far_below(broker, contract)
-    open_market.fault(fault, at={"call": "place_order"})
+    market.fault(fault, at={"call": "place_order"})
     with pytest.raises(expected):
         broker.place(buy(contract, limit, cid=cid))
-    open_market.advance(2)
+    market.advance(2)
     assert broker.find_order(cid) is None
-    assert all(order["client_order_id"] != cid for order in open_market.truth["orders"])
+    assert all(order["client_order_id"] != cid for order in market.truth["orders"])
 
 
 def test_a_token_that_dies_leaves_no_order_and_says_so(new_market, newcomer, contract):
@@ -286,9 +266,9 @@ def test_without_a_connection_nothing_was_sent(make_broker, some_contract, close
 @pytest.mark.parametrize(
     "fault", ["reply_lost", "reset_after", "bad_gateway", "server_error", "empty_202", "slow_drip"]
 )
-def test_a_read_without_a_definite_answer_is_unavailable_and_right_again_later(fault, open_market, broker):
+def test_a_read_without_a_definite_answer_is_unavailable_and_right_again_later(fault, market, broker):
     settings = {"hold_s": 5} if fault == "reply_lost" else {"drip_s": 0.3}
-    open_market.fault(fault, at={"call": "fund_limits"}, **settings)
+    market.fault(fault, at={"call": "fund_limits"}, **settings)
     with pytest.raises(BrokerUnavailable):
         broker.available_funds_paise()
     assert broker.available_funds_paise() > 0

@@ -1,0 +1,405 @@
+"""The market feed over real sockets: nothing lost or counted twice, back by itself, closed within a second."""
+
+import json
+import socket
+import threading
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from websockets.sync.server import serve
+
+from strategy.events import PoisonedTick, Tick
+from tasks.clock import LockStepClock, Stopwatch, pause
+from tasks.feed import FeedConnected, FeedLost, FeedName
+from tasks.feed.dhan import DhanFeed
+from tasks.feed.line import Patience
+from tasks.inbox import Inbox
+from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
+
+CANARY = "CANARY-token-that-must-never-show"
+QUICK = Patience(connect_s=2.0, first_retry_s=0.02, longest_retry_s=0.1, crowded_retry_s=0.1, silence_s=None)
+INDEX = "IDX_I:13"
+TICKER = bytes.fromhex("02 10 00 00 0d 00 00 00 b3 80 bf 46 14 04 04 6b")
+TICKER_MS = 1795405500000
+
+
+class Listener:
+    """A feed with its inbox."""
+
+    def __init__(
+        self, url, *, token=lambda: REHEARSAL_ACCESS_TOKEN, patience=QUICK, now_ms=lambda: TICKER_MS, **others
+    ):
+        self.inbox = Inbox()
+        self.heard = []
+        self.feed = DhanFeed(
+            url,
+            client_id=REHEARSAL_CLIENT_ID,
+            token=token,
+            inbox=self.inbox,
+            now_ms=now_ms,
+            patience=patience,
+            **others,
+        )
+
+    def all(self, kind):
+        self.heard += self.inbox.drain()
+        return [event for event in self.heard if isinstance(event, kind)]
+
+
+@pytest.fixture
+def listen():
+    with ExitStack() as opened:
+
+        def start(url, **others):
+            listener = Listener(url, **others)
+            opened.callback(listener.feed.close)
+            listener.feed.start()
+            return listener
+
+        yield start
+
+
+@contextmanager
+def socket_server(handler):
+    """A WebSocket server on loopback; `handler(connection)` serves one connection."""
+    with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join(5)
+
+
+# --- against the simulator --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def up(market, listen, wait_for):
+    """Listeners that are connected to the simulator."""
+
+    def start(**others):
+        listener = listen(market.feed_url, now_ms=market.now_ms, **others)
+        wait_for(lambda: listener.all(FeedConnected))
+        listener.sent_before = market.truth["feed_packets"]
+        return listener
+
+    return start
+
+
+def test_every_packet_sent_is_counted_and_arrives_as_a_tick(market, contract, up, wait_for):
+    listener = up()
+    listener.feed.watch([INDEX, contract.security])
+    assert listener.feed.messages_sent == 2  # sent before `watch` returned
+    begin_ms = market.now_ms()
+    market.advance(60)
+    wait_for(lambda: listener.feed.packets_received == market.truth["feed_packets"] - listener.sent_before)
+    assert listener.feed.malformed == 0
+    ticks = listener.all(Tick)
+    index = [tick for tick in ticks if tick.security == INDEX]
+    option = [tick for tick in ticks if tick.security == contract.security]
+    assert len(index) > 60
+    assert len(option) > 5
+    assert len(index) + len(option) == listener.feed.packets_received - 1  # and yesterday's close
+    assert all(0 < tick.bid_paise <= tick.ask_paise for tick in option)
+    assert all(tick.price_paise % 5 == 0 for tick in option)
+    assert all(begin_ms - 1000 <= tick.at_ms <= begin_ms + 60_000 for tick in ticks)
+
+
+def test_stacked_messages_bring_every_tick(market, contract, up, wait_for):
+    listener = up()
+    listener.feed.watch([INDEX, contract.security])
+    market.stack(on=True)
+    market.advance(30)
+    wait_for(lambda: listener.feed.packets_received == market.truth["feed_packets"] - listener.sent_before)
+    assert len(listener.all(Tick)) == listener.feed.packets_received - 1 > 60
+    assert listener.feed.malformed == 0
+
+
+def test_lock_step_counts_agree_and_no_slice_is_late(market, contract, up):
+    listener = up()
+    end_ms = market.now_ms() + 30_000
+    clock = LockStepClock(
+        market.url,
+        received=lambda: (listener.feed.packets_received, 0),
+        sent=lambda: listener.feed.messages_sent,
+        busy=lambda: False,
+    )
+    try:
+        listener.feed._now_ms = clock.now_ms
+        listener.feed.watch([INDEX])
+        seen = []
+        while clock.now_ms() < end_ms:
+            seen.append(clock.next_event(listener.inbox))
+            if len(seen) == 20:
+                listener.feed.watch([INDEX, contract.security])
+    finally:
+        clock.close()
+    assert clock.late_slices == 0
+    assert {tick.security for tick in seen if isinstance(tick, Tick)} == {INDEX, contract.security}
+    times = [event.at_ms for event in seen if isinstance(event, Tick)]
+    assert times == sorted(times)
+
+
+def test_after_a_reset_the_feed_is_back_with_all_it_watched(market, contract, up, wait_for):
+    listener = up()
+    listener.feed.watch([INDEX, contract.security])
+    market.advance(5)
+    market.fault("feed_reset")
+    market.advance(1)
+    wait_for(lambda: len(listener.all(FeedConnected)) == 2)
+    before = len(listener.all(Tick))
+    assert [lost.grave for lost in listener.all(FeedLost)] == [False]
+    market.advance(10)
+    wait_for(lambda: {tick.security for tick in listener.all(Tick)[before:]} == {INDEX, contract.security})
+    assert listener.feed.messages_sent == 4
+
+
+def test_805_is_grave_and_waits_long(market, up, wait_for):
+    listener = up(patience=Patience(crowded_retry_s=60, silence_s=None))
+    listener.feed.watch([INDEX])
+    market.fault("feed_805")
+    market.advance(1)
+    [lost] = wait_for(lambda: listener.all(FeedLost))
+    assert lost.grave
+    assert "805" in lost.reason
+    assert lost.retry_after_s >= 30
+    watch = Stopwatch()
+    listener.feed.close()  # in the middle of the long wait
+    assert watch.seconds < 1
+
+
+def test_a_refused_upgrade_is_grave_and_waits_long(market, listen, wait_for):
+    market.fault("feed_refused", for_s=60)
+    market.advance(1)
+    listener = listen(market.feed_url, patience=Patience(crowded_retry_s=60))
+    [lost] = wait_for(lambda: listener.all(FeedLost))
+    assert lost.grave
+    assert "429" in lost.reason
+    assert lost.retry_after_s >= 30
+
+
+@pytest.mark.parametrize("fault", ["garbage_frame", "unknown_code", "bad_price"])
+def test_what_makes_no_sense_does_not_end_the_connection(fault, market, up, wait_for):
+    listener = up()
+    listener.feed.watch([INDEX])
+    market.advance(5)
+    market.fault(fault)
+    market.advance(5)
+    wait_for(lambda: listener.feed.packets_received == market.truth["feed_packets"] - listener.sent_before)
+    assert listener.all(FeedLost) == []
+    assert len(listener.all(PoisonedTick)) == (fault == "bad_price")
+    assert listener.feed.malformed == (fault == "garbage_frame")
+
+
+def test_a_dead_token_is_asked_for_anew_and_the_new_one_used(market, listen, wait_for):
+    tokens = ["dead", REHEARSAL_ACCESS_TOKEN]
+    buried = []
+
+    def replace(dead):
+        buried.append(dead)
+        tokens.pop(0)
+
+    listener = listen(market.feed_url, token=lambda: tokens[0], on_token_dead=replace, now_ms=market.now_ms)
+    wait_for(lambda: len(listener.all(FeedConnected)) == 2)
+    assert buried == ["dead"]
+    assert listener.all(FeedLost)[0].grave
+    listener.feed.watch([INDEX])
+    market.advance(2)
+    wait_for(lambda: listener.all(Tick))
+
+
+# --- against servers that do as they like -----------------------------------------------------------------------------
+
+
+def test_watching_sends_the_difference_in_batches_of_a_hundred(listen, wait_for):
+    requests = []
+    with socket_server(requests.extend) as url:
+        listener = listen(url)
+        wait_for(lambda: listener.all(FeedConnected))
+        many = [f"NSE_FNO:{number}" for number in range(250)]
+        listener.feed.watch([INDEX, *many])
+        listener.feed.watch([INDEX, "NSE_FNO:0", "BSE_FNO:7"])
+        listener.feed.watch([INDEX, "NSE_FNO:0", "BSE_FNO:7"])
+        wait_for(lambda: len(requests) == 8)
+    found = [json.loads(request) for request in requests]
+    assert [(one["RequestCode"], one["InstrumentCount"]) for one in found] == [
+        (15, 1), (21, 100), (21, 100), (21, 50), (22, 100), (22, 100), (22, 49), (21, 1),
+    ]  # fmt: skip
+    assert found[0]["InstrumentList"] == [{"ExchangeSegment": "IDX_I", "SecurityId": "13"}]
+    assert found[-1]["InstrumentList"] == [{"ExchangeSegment": "BSE_FNO", "SecurityId": "7"}]
+    assert listener.feed.messages_sent == 8
+
+
+def test_what_is_watched_before_there_is_a_connection_is_subscribed_when_it_comes(listen, wait_for):
+    requests = []
+    with socket_server(requests.extend) as url:
+        listener = Listener(url)
+        listener.feed.watch([INDEX])
+        assert listener.feed.messages_sent == 0
+        listener.feed.start()
+        try:
+            wait_for(lambda: requests)
+        finally:
+            listener.feed.close()
+
+
+def test_each_connection_takes_the_token_of_the_moment(listen, wait_for):
+    paths = []
+
+    def serve_once(peer):
+        paths.append(peer.request.path)
+        peer.close()
+
+    tokens = iter(f"token {number}&" for number in range(1000))
+    with socket_server(serve_once) as url:
+        listen(url, token=lambda: next(tokens))
+        wait_for(lambda: len(paths) >= 2)
+    assert paths[0] == "/?version=2&token=token+0%26&clientId=1000000009&authType=2"
+    assert "token+1%26" in paths[1]
+
+
+def test_a_connection_that_falls_silent_is_opened_anew(listen, wait_for):
+    connections = []
+
+    def serve_silence(peer):
+        connections.append(peer)
+        for _ in peer:
+            peer.send(TICKER)
+
+    with socket_server(serve_silence) as url:
+        listener = listen(url, patience=Patience(first_retry_s=0.02, silence_s=0.3))
+        listener.feed.watch([INDEX])
+        wait_for(lambda: len(connections) >= 2)
+    assert "silent" in listener.all(FeedLost)[0].reason
+
+
+def test_silence_means_nothing_while_no_ticks_are_expected(listen, wait_for):
+    def serve_silence(peer):
+        for _ in peer:
+            pass
+
+    with socket_server(serve_silence) as url:
+        listener = listen(url, patience=Patience(silence_s=0.1), expects_ticks=lambda at_ms: at_ms != TICKER_MS)
+        listener.feed.watch([INDEX])
+        wait_for(lambda: listener.all(FeedConnected))
+        pause(0.5)
+        assert listener.all(FeedLost) == []
+
+
+def test_a_time_far_ahead_is_quarantined(listen, wait_for):
+    with socket_server(lambda peer: [peer.send(TICKER), peer.recv()]) as url:
+        listener = listen(url, now_ms=lambda: TICKER_MS - 3_600_000)
+        [event] = wait_for(lambda: listener.all(PoisonedTick))
+    assert event.at_ms == TICKER_MS - 3_600_000
+    assert listener.all(Tick) == []
+
+
+def test_a_broken_callback_does_not_end_the_feed(wait_for):
+    class Picky(Inbox):
+        broken = True
+
+        def put(self, event):
+            if isinstance(event, Tick) and self.broken:
+                self.broken = False
+                raise RuntimeError("the inbox has a bad day")
+            super().put(event)
+
+    def serve_one(peer):
+        peer.send(TICKER)
+        peer.recv()
+
+    inbox = Picky()
+    with socket_server(serve_one) as url:
+        feed = DhanFeed(
+            url, client_id="1", token=lambda: "t", inbox=inbox, now_ms=lambda: TICKER_MS,
+            patience=Patience(crowded_retry_s=0.05),
+        )  # fmt: skip
+        feed.start()
+        try:
+            events = []
+            wait_for(lambda: events.extend(inbox.drain()) or any(isinstance(event, Tick) for event in events))
+        finally:
+            feed.close()
+    [lost] = [event for event in events if isinstance(event, FeedLost)]
+    assert lost.grave
+    assert "RuntimeError" in lost.reason
+
+
+HANGS = {
+    "never answers the upgrade": lambda sock: sock.recv(65536),
+    "answers with half a line": lambda sock: (sock.recv(65536), sock.sendall(b"HTTP/1.1 10")),
+    "answers nonsense": lambda sock: (sock.recv(65536), sock.sendall(b"\0" * 100 + b"\r\n\r\n")),
+    "says nothing at all": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("case", HANGS)
+def test_closing_takes_no_second_whatever_the_other_side_does(case, listen, wait_for):
+    arrived = threading.Event()
+    peers = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept():
+            try:
+                peer, _ = listening.accept()
+            except OSError:
+                return
+            peers.append(peer)
+            HANGS[case](peer)
+            arrived.set()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        listener = listen(f"ws://127.0.0.1:{listening.getsockname()[1]}")
+        assert arrived.wait(5)
+        watch = Stopwatch()
+        listener.feed.close()
+        assert watch.seconds < 1
+        thread.join(5)
+        for peer in peers:
+            peer.close()
+
+
+def test_closing_takes_no_second_in_a_flood_of_ticks(listen, wait_for):
+    def flood(peer):
+        while True:
+            peer.send(TICKER * 200)
+
+    with socket_server(flood) as url:
+        listener = listen(url)
+        wait_for(lambda: listener.feed.packets_received > 10_000)
+        watch = Stopwatch()
+        listener.feed.close()
+        assert watch.seconds < 1
+        assert not listener.feed._line._thread.is_alive()
+
+
+def test_a_feed_that_was_never_started_closes():
+    Listener("ws://127.0.0.1:1").feed.close()
+
+
+def test_the_third_failure_in_a_row_is_grave(listen, closed_port, wait_for):
+    listener = listen(f"ws://{closed_port}")
+    wait_for(lambda: len(listener.all(FeedLost)) >= 3)
+    assert [lost.grave for lost in listener.all(FeedLost)[:3]] == [False, False, True]
+    assert all(lost.feed is FeedName.MARKET for lost in listener.all(FeedLost))
+
+
+def test_the_token_shows_nowhere(listen, closed_port, wait_for, everything_logged, capfd):
+    paths = []
+
+    def serve_once(peer):
+        paths.append(peer.request.path)
+        peer.close(1008)
+
+    with socket_server(serve_once) as url:
+        listeners = [listen(address, token=lambda: CANARY) for address in (url, f"ws://{closed_port}")]
+        for listener in listeners:
+            wait_for(lambda listener=listener: len(listener.all(FeedLost)) >= 2)
+    assert CANARY in paths[0]
+    shown = "".join(repr(event) for listener in listeners for event in listener.heard)
+    # The test's own server logs what it receives.
+    logged = [record.getMessage() for record in everything_logged.records if record.name != "websockets.server"]
+    assert CANARY not in "".join([shown, *logged, *capfd.readouterr()])

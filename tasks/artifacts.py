@@ -16,6 +16,7 @@ import logging
 import queue
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
@@ -23,7 +24,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.context import get_task_and_flow_run_ids
 
@@ -215,6 +216,10 @@ class ArtifactStore(Protocol):
         """Create the artifact, or update the one this store created under `key`."""
         ...
 
+    def close(self) -> None:
+        """Nothing more is put."""
+        ...
+
 
 class StoreUnavailable(Exception):
     """The artifact could not be stored; nothing depends on it."""
@@ -227,6 +232,7 @@ class PrefectArtifacts:
         self.task_run_id, self.flow_run_id = get_task_and_flow_run_ids()
         self._ids: dict[str, UUID] = {}
         self._client: SyncPrefectClient | None = None
+        self._open = ExitStack()
 
     @property
     def is_possible(self) -> bool:
@@ -238,12 +244,15 @@ class PrefectArtifacts:
         data = json.dumps(content) if kind == "table" else content  # a table is JSON text to Prefect
         try:
             if self._client is None:
-                self._client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
+                client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
+                self._client = self._open.enter_context(client)
             if key in self._ids:
                 try:
                     self._client.update_artifact(self._ids[key], ArtifactUpdate(data=data, description=description))
-                except ObjectNotFound:  # somebody deleted it in the UI
-                    del self._ids[key]
+                except httpx.HTTPStatusError as refused:
+                    if refused.response.status_code != httpx.codes.NOT_FOUND:
+                        raise
+                    del self._ids[key]  # somebody deleted it in the UI
                 else:
                     return
             created = self._client.create_artifact(
@@ -259,6 +268,11 @@ class PrefectArtifacts:
             self._ids[key] = created.id
         except (httpx.HTTPError, httpx.InvalidURL, PrefectException, OSError, RuntimeError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client = None
+        self._open.close()
 
 
 class LiveArtifacts:
@@ -289,6 +303,7 @@ class LiveArtifacts:
         self._failures = 0
         self._since_chart: Stopwatch | None = None
         self._closing = threading.Event()
+        self._abandoned = threading.Event()
         # Prefect finds its settings and runs in context variables, which a new thread does not have.
         context = contextvars.copy_context()
         self._thread = threading.Thread(
@@ -316,11 +331,18 @@ class LiveArtifacts:
         if self._thread.is_alive():
             self._thread.join(deadline.left_s)
         if self._thread.is_alive():
+            self._abandoned.set()
             self._charts.kill()
-        else:
-            self._charts.close()
 
     def _publish_all(self) -> None:
+        try:
+            self._publish_until_closed()
+        finally:
+            self._charts.close()
+            if self._store is not None:
+                self._store.close()
+
+    def _publish_until_closed(self) -> None:
         while True:
             last = self._closing.wait(self._pause_s())
             view = self._newest
@@ -347,7 +369,7 @@ class LiveArtifacts:
         self._put("markdown", f"{name}-state", render_state(self._key, view), f"{title} · state and position")
         self._put("table", f"{name}-trades", live_trade_rows(view), f"{title} · trades of today")
         chart_due = self._since_chart is None or self._since_chart.seconds >= self._chart_period_s
-        if self._candles and (last or chart_due):
+        if self._candles and (last or chart_due) and not self._abandoned.is_set():
             self._since_chart = Stopwatch()
             shown = f"{title} · {ist(view.at_ms):%d %b %Y %H:%M:%S}"
             picture = live_picture(shown, view, self._candles)

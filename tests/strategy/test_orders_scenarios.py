@@ -290,6 +290,41 @@ SCENARIOS = {
         6.3  A modified                    |
         6.8  -                             | look up A
     """,
+    "a modification that is refused leaves the limit; the third in a row ends in a cancellation": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        0.1  A accepted                    |
+        0.6  -                             | look up A
+        0.6  A found PENDING               |
+        3.0  quote 95 / 96                 |
+        5.1  -                             | modify A @ 94.05, look up A
+        5.1  A found PENDING               |
+        5.2  A rejected MODIFY             | look up A
+        5.2  A found PENDING               |
+        9.0  quote 96 / 97                 |
+        10.2 -                             | modify A @ 95.00, look up A
+        10.2 A found PENDING               |
+        10.3 A rejected MODIFY             | look up A
+        10.3 A found PENDING               |
+        15.3 -                             | exit_hard_to_fill!, modify A @ 94.05, look up A
+        15.3 A found PENDING               |
+        15.4 A rejected MODIFY             | cancel A, look up A
+        15.4 A found PENDING               |
+        15.5 A cancelled                   | look up A
+        15.5 A found CANCELLED             | closed CANCELLED
+    """,
+    "given up while a modification is on its way: cancelled as soon as that is answered": """
+        0.0  buy 65 at 100                 | place A 65 @ 101.00
+        0.1  A accepted                    |
+        0.6  -                             | look up A
+        0.6  A found PENDING               |
+        3.0  quote 104 / 105               |
+        5.1  -                             | modify A @ 106.05, look up A
+        5.1  A found PENDING               |
+        5.2  give up                       |
+        5.3  A modified                    | cancel A
+        5.4  A cancelled                   | look up A
+        5.4  A found CANCELLED             | closed CANCELLED
+    """,
     "the token dies while an exit works: shouted once, tried again": """
         0.0  sell 65 at 100                | place A 65 @ 99.00
         0.1  A accepted                    |

@@ -5,13 +5,12 @@ Invariants:
 2. Days before the simulated one lead up to it: the last price of one is the previous close of the next.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from itertools import groupby
+from math import exp
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from simulator.paths import IndexPath, path_shape, seeded_path
 from simulator.replay import Recording
@@ -26,7 +25,7 @@ class History:
 
     seed: int
     day: date
-    today: dict[Underlying, IndexPath]
+    today: Mapping[Underlying, IndexPath]
     recording: Recording | None
     recorded: Underlying | None
     _earlier: dict[tuple[Underlying, date], IndexPath | None] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class History:
                 windows = trading_windows(earlier)
                 number = int(index.security_id)
                 shape = path_shape(seed=self.seed, key=number, day_ordinal=earlier.toordinal(), windows=windows)
-                start = close / float(np.exp(shape[-1]))
+                start = close / exp(shape[-1])
                 path = seeded_path(
                     seed=self.seed, key=number, day_ordinal=earlier.toordinal(), windows=windows, previous_close=start
                 )

@@ -91,7 +91,7 @@ class Market:
         self.seed = seed
         self.day = day
         self.windows = tuple(windows)
-        self.paths = dict(paths)
+        self.paths = paths
         self.listing = listing
         self._prints = [at for opens, closes in windows for at in range(opens + PRINT_OFFSET_MS, closes, 1000)]
         self._tapes: dict[str, _Tape] = {}

@@ -2,7 +2,8 @@
 
 Invariants:
 1. A path is fixed before the first tick is sent: nothing a client does moves an index.
-2. The same seed, day and index give the same ticks to the paisa; the generator is one whose stream is frozen.
+2. The same seed, day and index give the same ticks to the paisa: all chance comes from `Random.random`, whose stream
+   the language keeps.
 3. Ticks lie in the day's trading windows, half-open: the first at the open, none at the close.
 """
 
@@ -10,8 +11,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-
-import numpy as np
+from math import cos, exp, log, pi, sin, sqrt
+from random import Random
 
 TICK_PERIOD_MS = 500
 Window = tuple[int, int]
@@ -20,6 +21,8 @@ Window = tuple[int, int]
 # The share of a year's variance that falls on one trading day, and how uneasy the seeded market is on average.
 _TRADING_DAYS = 252
 _MEAN_VOLATILITY = 0.11
+# Drift of a spell in units of its own standard deviation; each is as likely as the others.
+_LEANINGS = (-1.2, -0.6, 0.0, 0.0, 0.6, 1.2)
 _NIGHT_SHARE = 0.35  # of a day's standard deviation happens between close and open
 
 
@@ -64,58 +67,76 @@ def seeded_path(
     """
     shape = path_shape(seed=seed, key=key, day_ordinal=day_ordinal, windows=windows)
     at_ms = [at for opens, closes in windows for at in range(opens, closes, TICK_PERIOD_MS)]
-    prices = np.round(previous_close * np.exp(shape) * 20).astype(np.int64) * 5
-    return IndexPath.of(at_ms, prices.tolist(), round(previous_close * 100))
+    prices = [round(previous_close * exp(logarithm) * 20) * 5 for logarithm in shape]
+    return IndexPath.of(at_ms, prices, round(previous_close * 100))
 
 
-def path_shape(*, seed: int, key: int, day_ordinal: int, windows: Sequence[Window]) -> np.ndarray:
+def path_shape(*, seed: int, key: int, day_ordinal: int, windows: Sequence[Window]) -> list[float]:
     """Log returns since the previous close, one per tick of the windows."""
-    # RandomState is frozen by numpy's compatibility policy; Generator's streams may change between releases.
-    random = np.random.RandomState([seed & 0xFFFFFFFF, day_ordinal, key])
+    draws = _Draws(f"{seed}/{day_ordinal}/{key}")
     count = sum(len(range(opens, closes, TICK_PERIOD_MS)) for opens, closes in windows)
     if count == 0:
         raise ValueError("the day has no trading window to make ticks for")
-    day_deviation = _MEAN_VOLATILITY / np.sqrt(_TRADING_DAYS) * np.exp(0.30 * random.standard_normal())
-    gap = _NIGHT_SHARE * day_deviation * random.standard_normal()
-    deviations = _session_shape(count) * _swells(random, count)
-    deviations *= day_deviation / np.sqrt(np.sum(deviations**2))
-    steps = deviations * random.standard_normal(count) + _leanings(random, count, deviations)
-    steps[0] = 0.0
-    shape: np.ndarray = gap + np.cumsum(steps)
-    return shape
+    day_deviation = _MEAN_VOLATILITY / sqrt(_TRADING_DAYS) * exp(0.30 * draws.normal())
+    gap = _NIGHT_SHARE * day_deviation * draws.normal()
+    unscaled = [a * b for a, b in zip(_session_shape(count), _swells(draws, count), strict=True)]
+    scale = day_deviation / sqrt(sum(one * one for one in unscaled))
+    deviations = [scale * one for one in unscaled]
+    leanings = _leanings(draws, deviations)
+    steps = [deviation * draws.normal() + leaning for deviation, leaning in zip(deviations, leanings, strict=True)]
+    return list(accumulate([gap, *steps[1:]]))
 
 
-def _session_shape(count: int) -> np.ndarray:
+class _Draws:
+    """Random numbers by Box and Muller on the one generator whose stream never changes."""
+
+    def __init__(self, seed: str) -> None:
+        self._random = Random(seed).random
+        self._spare: float | None = None
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * self._random()
+
+    def normal(self) -> float:
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            return spare
+        radius = sqrt(-2.0 * log(1.0 - self._random()))
+        angle = 2.0 * pi * self._random()
+        self._spare = radius * sin(angle)
+        return radius * cos(angle)
+
+
+def _session_shape(count: int) -> list[float]:
     """Busy at the open, quiet at noon, busier into the close."""
-    minutes = np.arange(count) * TICK_PERIOD_MS / 60_000
-    left = minutes[-1] - minutes
-    shape: np.ndarray = 0.75 + 1.3 * np.exp(-minutes / 12.0) + 0.45 * np.exp(-left / 25.0)
-    return shape
+    minutes = [i * TICK_PERIOD_MS / 60_000 for i in range(count)]
+    end = minutes[-1]
+    return [0.75 + 1.3 * exp(-minute / 12.0) + 0.45 * exp((minute - end) / 25.0) for minute in minutes]
 
 
-def _swells(random: np.random.RandomState, count: int) -> np.ndarray:
+def _swells(draws: _Draws, count: int) -> list[float]:
     """Volatility that clusters: a mean-reverting logarithm, redrawn every ten seconds, half-life some five minutes."""
-    knots = count * TICK_PERIOD_MS // 10_000 + 2
     persistence = 0.978
-    shocks = random.standard_normal(knots) * 0.30 * np.sqrt(1 - persistence**2)
-    level = 0.0
-    levels = np.empty(knots)
-    for i, shock in enumerate(shocks.tolist()):
-        level = persistence * level + shock
-        levels[i] = level
-    swells: np.ndarray = np.exp(np.interp(np.arange(count), np.arange(knots) * (10_000 // TICK_PERIOD_MS), levels))
+    shock = 0.30 * sqrt(1 - persistence**2)
+    ticks_per_knot = 10_000 // TICK_PERIOD_MS
+    levels = [0.0]
+    while len(levels) * ticks_per_knot < count + ticks_per_knot:
+        levels.append(persistence * levels[-1] + shock * draws.normal())
+    swells = []
+    for i in range(count):
+        knot, part = divmod(i, ticks_per_knot)
+        level = levels[knot] + (levels[knot + 1] - levels[knot]) * part / ticks_per_knot
+        swells.append(exp(level))
     return swells
 
 
-def _leanings(random: np.random.RandomState, count: int, deviations: np.ndarray) -> np.ndarray:
+def _leanings(draws: _Draws, deviations: Sequence[float]) -> list[float]:
     """Drift in spells of 4 to 60 minutes; within a spell it is as strong as the spell's own noise, or weaker."""
-    drift = np.zeros(count)
-    start = 0
-    while start < count:
-        length = int(random.uniform(4, 60) * 60_000 / TICK_PERIOD_MS)
-        end = min(count, start + length)
-        strength = random.choice([0.0, 0.6, 1.2]) * random.choice([-1.0, 1.0])
-        spell = deviations[start:end]
-        drift[start:end] = strength * spell * np.sqrt(np.sum(spell**2)) / np.sum(spell)
-        start = end
+    drift: list[float] = []
+    while len(drift) < len(deviations):
+        length = int(draws.uniform(4, 60) * 60_000 / TICK_PERIOD_MS)
+        strength = _LEANINGS[int(draws.uniform(0, len(_LEANINGS)))]
+        spell = deviations[len(drift) : len(drift) + length]
+        ratio = strength * sqrt(sum(one * one for one in spell)) / sum(spell)
+        drift += [ratio * one for one in spell]
     return drift

@@ -14,7 +14,7 @@ from simulator.exchange import DEFAULT_TRANSIT_MS
 from simulator.history import History
 from simulator.instruments import Listing
 from simulator.market import Market
-from simulator.paths import Window, seeded_path
+from simulator.paths import IndexPath, Window, seeded_path
 from simulator.replay import Recording, RecordingError, read_recording
 from simulator.sessions import trading_windows
 from strategy.calendar import OutsideKnownData
@@ -52,6 +52,26 @@ class Setup:
     stacked: bool = False
 
 
+class SeededPaths(dict[Underlying, IndexPath]):
+    """The indices' paths, each made when it is first asked for."""
+
+    def __init__(self, setup: Setup, windows: tuple[Window, ...]) -> None:
+        super().__init__()
+        self._setup = setup
+        self._windows = windows
+
+    def __missing__(self, underlying: Underlying) -> IndexPath:
+        """Make the day of one index."""
+        path = self[underlying] = seeded_path(
+            seed=self._setup.seed,
+            key=int(INDICES[underlying].security_id),
+            day_ordinal=self._setup.day.toordinal(),
+            windows=self._windows,
+            previous_close=USUAL_LEVELS[underlying],
+        )
+        return path
+
+
 def open_market(setup: Setup) -> tuple[Market, History]:
     """The market of the day and the days before it. Raises DayInvalid or RecordingError."""
     recording = read_recording(setup.recording) if setup.recording is not None else None
@@ -62,19 +82,11 @@ def open_market(setup: Setup) -> tuple[Market, History]:
             f" say --index {recording.instrument}"
         )
     windows = _windows(setup.day, recording)
-    paths = {
-        underlying: recording.path(setup.day)
-        if recording is not None and underlying is recorded
-        else seeded_path(
-            seed=setup.seed,
-            key=int(index.security_id),
-            day_ordinal=setup.day.toordinal(),
-            windows=windows,
-            previous_close=USUAL_LEVELS[underlying],
-        )
-        for underlying, index in INDICES.items()
-    }
-    closes = {underlying: path.previous_close_paise / 100 for underlying, path in paths.items()}
+    paths = SeededPaths(setup, windows)
+    closes = dict(USUAL_LEVELS)
+    if recording is not None and recorded is not None:
+        paths[recorded] = recording.path(setup.day)
+        closes[recorded] = paths[recorded].previous_close_paise / 100
     listing = Listing(setup.day, closes)
     history = History(seed=setup.seed, day=setup.day, today=paths, recording=recording, recorded=recorded)
     market = Market(seed=setup.seed, day=setup.day, windows=windows, paths=paths, listing=listing)

@@ -10,50 +10,38 @@ Money is paise. SUM gives NUMERIC on PostgreSQL, hence the casts.
 
 TRADE = """
 CREATE VIEW trade AS
-WITH charged AS (
-    SELECT c.client_order_id,
-        c.brokerage_paise + c.stt_paise + c.exchange_paise
-            + c.sebi_paise + c.stamp_paise + c.gst_paise AS paise
-    FROM charge c
-    WHERE NOT EXISTS (
-        SELECT 1 FROM charge newer
-        WHERE newer.client_order_id = c.client_order_id AND newer.revision > c.revision
-    )
-),
-filled AS (
-    SELECT client_order_id, SUM(quantity) AS quantity, SUM(value_paise) AS value_paise,
-        MIN(at) AS first_at, MAX(at) AS last_at
-    FROM fill
-    GROUP BY client_order_id
-),
-bought AS (
-    SELECT i.session_id, i.trade, MIN(i.intent) AS first_intent,
-        SUM(f.quantity) AS quantity, SUM(f.value_paise) AS value_paise, MIN(f.first_at) AS first_at
+WITH moved AS (
+    SELECT
+        i.session_id,
+        i.trade,
+        MIN(CASE WHEN i.side = 'BUY' THEN i.intent END) AS entry_intent,
+        MIN(CASE WHEN i.side = 'SELL' THEN i.intent END) AS exit_intent,
+        MIN(CASE WHEN i.side = 'BUY' THEN f.at END) AS entry_at,
+        MAX(CASE WHEN i.side = 'SELL' THEN f.at END) AS last_sold_at,
+        CAST(SUM(CASE WHEN i.side = 'BUY' THEN f.quantity ELSE 0 END) AS BIGINT) AS bought,
+        CAST(SUM(CASE WHEN i.side = 'SELL' THEN f.quantity ELSE 0 END) AS BIGINT) AS sold,
+        CAST(SUM(CASE WHEN i.side = 'BUY' THEN f.value_paise ELSE 0 END) AS BIGINT) AS buy_value_paise,
+        CAST(SUM(CASE WHEN i.side = 'SELL' THEN f.value_paise ELSE 0 END) AS BIGINT) AS sell_value_paise
     FROM intent i
     JOIN client_order o ON o.session_id = i.session_id AND o.intent = i.intent
-    JOIN filled f ON f.client_order_id = o.client_order_id
-    WHERE i.side = 'BUY'
+    JOIN fill f ON f.client_order_id = o.client_order_id
     GROUP BY i.session_id, i.trade
 ),
-sold AS (
-    SELECT i.session_id, i.trade, MIN(i.intent) AS first_intent,
-        SUM(f.quantity) AS quantity, SUM(f.value_paise) AS value_paise, MAX(f.last_at) AS last_at
-    FROM intent i
-    JOIN client_order o ON o.session_id = i.session_id AND o.intent = i.intent
-    JOIN filled f ON f.client_order_id = o.client_order_id
-    WHERE i.side = 'SELL'
-    GROUP BY i.session_id, i.trade
-),
-costs AS (
-    SELECT i.session_id, i.trade, SUM(c.paise) AS paise
-    FROM intent i
-    JOIN client_order o ON o.session_id = i.session_id AND o.intent = i.intent
-    JOIN charged c ON c.client_order_id = o.client_order_id
-    GROUP BY i.session_id, i.trade
+costed AS (
+    SELECT m.*, CAST(COALESCE((
+        SELECT SUM(c.brokerage_paise + c.stt_paise + c.exchange_paise + c.sebi_paise + c.stamp_paise + c.gst_paise)
+        FROM intent i
+        JOIN client_order o ON o.session_id = i.session_id AND o.intent = i.intent
+        JOIN charge c ON c.client_order_id = o.client_order_id
+        WHERE i.session_id = m.session_id AND i.trade = m.trade
+            AND c.revision = (SELECT MAX(r.revision) FROM charge r WHERE r.client_order_id = c.client_order_id)
+    ), 0) AS BIGINT) AS charges_paise
+    FROM moved m
+    WHERE m.bought > 0
 )
 SELECT
-    b.session_id,
-    b.trade,
+    t.session_id,
+    t.trade,
     s.account,
     s.underlying,
     s.mode,
@@ -65,26 +53,24 @@ SELECT
     entry.strike_points,
     entry.expiry,
     entry.lot_size,
-    CAST(b.quantity AS BIGINT) AS quantity,
-    CAST(b.quantity - COALESCE(sold.quantity, 0) AS BIGINT) AS open_quantity,
-    b.first_at AS entry_at,
-    CASE WHEN sold.quantity >= b.quantity THEN sold.last_at END AS exit_at,
-    CAST(b.value_paise AS BIGINT) AS buy_value_paise,
-    CAST(COALESCE(sold.value_paise, 0) AS BIGINT) AS sell_value_paise,
+    t.bought AS quantity,
+    t.bought - t.sold AS open_quantity,
+    t.entry_at,
+    CASE WHEN t.sold >= t.bought THEN t.last_sold_at END AS exit_at,
+    t.buy_value_paise,
+    t.sell_value_paise,
     entry.reference_paise AS entry_reference_paise,
     leaving.reference_paise AS exit_reference_paise,
     leaving.reason AS exit_reason,
-    CAST(COALESCE(sold.value_paise, 0) - b.value_paise AS BIGINT) AS gross_paise,
-    CAST(COALESCE(costs.paise, 0) AS BIGINT) AS charges_paise,
-    CAST(COALESCE(sold.value_paise, 0) - b.value_paise - COALESCE(costs.paise, 0) AS BIGINT) AS net_paise,
+    t.sell_value_paise - t.buy_value_paise AS gross_paise,
+    t.charges_paise,
+    t.sell_value_paise - t.buy_value_paise - t.charges_paise AS net_paise,
     entry.why AS why_entry,
     leaving.why AS why_exit
-FROM bought b
-JOIN session s ON s.session_id = b.session_id
-JOIN intent entry ON entry.session_id = b.session_id AND entry.intent = b.first_intent
-LEFT JOIN sold ON sold.session_id = b.session_id AND sold.trade = b.trade
-LEFT JOIN intent leaving ON leaving.session_id = sold.session_id AND leaving.intent = sold.first_intent
-LEFT JOIN costs ON costs.session_id = b.session_id AND costs.trade = b.trade
+FROM costed t
+JOIN session s ON s.session_id = t.session_id
+JOIN intent entry ON entry.session_id = t.session_id AND entry.intent = t.entry_intent
+LEFT JOIN intent leaving ON leaving.session_id = t.session_id AND leaving.intent = t.exit_intent
 """
 
 DAY_TOTAL = """

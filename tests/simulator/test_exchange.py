@@ -105,7 +105,7 @@ def test_a_resting_order_waits_and_fills_at_its_own_price(floor):
 
 
 def test_an_immediate_order_that_meets_nobody_is_cancelled(floor):
-    order = floor.place(price=floor.depth.bid_paise - 5_00, validity="IOC")
+    order = floor.place(price=floor.depth.bid_paise - 20_00, validity="IOC")
     floor.play(1)
     assert (order.status, order.filled) == ("CANCELLED", 0)
 
@@ -181,7 +181,7 @@ def test_a_stop_order_sleeps_until_its_trigger(floor):
 
 
 def test_cancelling(floor):
-    order = floor.place(price=floor.depth.bid_paise - 5_00)
+    order = floor.place(price=floor.depth.bid_paise - 20_00)
     with pytest.raises(OrderRefused, match="Order is in Transit state"):
         floor.stage.exchange.cancel(order, floor.stage.now_ms)
     floor.play(1)
@@ -194,7 +194,7 @@ def test_cancelling(floor):
 
 
 def test_modifying_restates_the_whole_order(floor):
-    order = floor.place(price=floor.depth.bid_paise - 5_00)
+    order = floor.place(price=floor.depth.bid_paise - 20_00)
     floor.play(1)
     floor.modify(order, price_paise=floor.depth.ask_paise + 500, quantity=2 * LOT)
     assert order.status == "TRANSIT"
@@ -204,14 +204,14 @@ def test_modifying_restates_the_whole_order(floor):
 
 
 def test_a_modification_in_transit_is_accepted(floor):
-    order = floor.place(price=floor.depth.bid_paise - 5_00)
+    order = floor.place(price=floor.depth.bid_paise - 20_00)
     floor.modify(order, price_paise=floor.depth.ask_paise + 500)
     floor.play(1)
     assert order.status == "TRADED"
 
 
 def test_a_modification_to_impossible_terms_leaves_the_order_as_it_was(floor):
-    price = floor.depth.bid_paise - 5_00
+    price = floor.depth.bid_paise - 20_00
     order = floor.place(price=price)
     floor.play(1)
     floor.modify(order, price_paise=price + 3)
@@ -221,7 +221,7 @@ def test_a_modification_to_impossible_terms_leaves_the_order_as_it_was(floor):
 
 
 def test_modifications_are_counted_and_end(floor):
-    order = floor.place(price=floor.depth.bid_paise - 5_00)
+    order = floor.place(price=floor.depth.bid_paise - 20_00)
     floor.play(1)
     for _ in range(MODIFICATIONS_MAX):
         floor.modify(order, price_paise=order.price_paise)
@@ -232,7 +232,7 @@ def test_modifications_are_counted_and_end(floor):
 
 def test_money_follows_the_fills(floor):
     account, exchange = floor.stage.account, floor.stage.exchange
-    resting = floor.place(price=floor.depth.bid_paise - 5_00)
+    resting = floor.place(price=floor.depth.bid_paise - 20_00)
     floor.play(1)
     assert account.used_paise(exchange.open_orders(), floor.stage.now_ms) == LOT * resting.price_paise
     exchange.cancel(resting, floor.stage.now_ms)
@@ -247,7 +247,7 @@ def test_money_follows_the_fills(floor):
 
 def test_exit_all_cancels_and_flattens(floor):
     floor.place()
-    resting = floor.place(price=floor.depth.bid_paise - 5_00)
+    resting = floor.place(price=floor.depth.bid_paise - 20_00)
     floor.play(1)
     floor.stage.exchange.close_out(floor.stage.now_ms)
     floor.play(1)

@@ -35,7 +35,7 @@ def test_the_stream_of_random_numbers_is_frozen():
     assert (day.price_paise[0], day.price_paise[-1], len(day.at_ms)) == (24416_70, 24131_55, 46_200)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), minutes=st.integers(1, 60), pause=st.integers(1, 120))
 def test_ticks_lie_in_the_windows_and_on_the_grid(seed, minutes, pause):
     first = moment_ms(DAY, time(9, 15))

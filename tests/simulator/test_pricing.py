@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.pricing import option_greeks, option_price, smile
@@ -31,6 +31,7 @@ def test_prices_are_those_of_the_textbooks(spot, strike, years, volatility, rate
     assert option_price(**common, is_call=False) == pytest.approx(put, abs=1e-5)
 
 
+@settings(deadline=None)
 @given(spots, ratios, years, volatilities)
 def test_put_call_parity(spot, ratio, years, volatility):
     strike = spot * ratio
@@ -39,6 +40,7 @@ def test_put_call_parity(spot, ratio, years, volatility):
     assert difference == pytest.approx(spot - strike * math.exp(-0.065 * years), abs=1e-6 * spot)
 
 
+@settings(deadline=None)
 @given(spots, ratios, years, volatilities, st.booleans())
 def test_a_price_lies_between_intrinsic_value_and_the_underlying(spot, ratio, years, volatility, is_call):
     strike = spot * ratio
@@ -49,6 +51,7 @@ def test_a_price_lies_between_intrinsic_value_and_the_underlying(spot, ratio, ye
     assert intrinsic - slack <= price <= (spot if is_call else discounted) + slack
 
 
+@settings(deadline=None)
 @given(spots, ratios, st.booleans())
 def test_at_expiry_only_intrinsic_value_is_left(spot, ratio, is_call):
     strike = spot * ratio
@@ -56,6 +59,7 @@ def test_at_expiry_only_intrinsic_value_is_left(spot, ratio, is_call):
     assert price == max(0.0, spot - strike if is_call else strike - spot)
 
 
+@settings(deadline=None)
 @given(spots, ratios, years, volatilities, st.booleans())
 def test_greeks_are_the_slopes_of_the_price(spot, ratio, years, volatility, is_call):
     strike = spot * ratio
@@ -71,6 +75,7 @@ def test_greeks_are_the_slopes_of_the_price(spot, ratio, years, volatility, is_c
     assert (dearer - middle) / 1e-4 / 100 == pytest.approx(greeks.vega, rel=2e-2, abs=1e-2)
 
 
+@settings(deadline=None)
 @given(spots, st.floats(0.02, 0.6), years)
 def test_the_smile_is_positive_and_dearer_on_the_wings(spot, volatility, years):
     at_the_money, low, high = (

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.replay import Bar, RecordingError, candle_points, minute_points, read_recording
@@ -22,6 +22,7 @@ def bars(draw) -> Bar:
     return Bar(1_700_000_040_000, opened, high, low, closed)
 
 
+@settings(deadline=None)
 @given(bars())
 def test_a_minute_rebuilt_from_its_ticks_is_the_recorded_minute(bar):
     points = list(minute_points(bar))
@@ -32,6 +33,7 @@ def test_a_minute_rebuilt_from_its_ticks_is_the_recorded_minute(bar):
     assert [at for at, _ in points] == [bar.at_ms + second * 1000 for second in range(60)]
 
 
+@settings(deadline=None)
 @given(bars())
 def test_a_rising_minute_visits_its_low_first_and_a_falling_one_its_high(bar):
     prices = [price for _, price in minute_points(bar)]
@@ -40,6 +42,7 @@ def test_a_rising_minute_visits_its_low_first_and_a_falling_one_its_high(bar):
     assert prices[40] == (bar.high_paise if bar.close_paise > bar.open_paise else bar.low_paise)
 
 
+@settings(deadline=None)
 @given(bars(), st.booleans())
 def test_a_five_second_candle_ends_with_its_close_at_its_time(bar, rising):
     points = list(candle_points(bar, rising=rising))

@@ -121,32 +121,38 @@ def _on_option_tick(state: SessionState, tick: Tick, plan: DayPlan, params: Para
     quote = Quote(price_paise, tick.bid_paise, tick.ask_paise, now_ms)
     options = Options(watched, {**quotes, security: quote}, low_paise, high_paise)
     state = SessionState(now_ms, clock_ms, spot, options, signals, book, gate, silence)
+    actions: tuple[Action, ...] = ()
     for position in book.positions:
         if position.security == security and position.held > 0:
-            return _on_held_tick(state, position, price_paise, plan, params)
-    return state, ()
+            state, decided = _on_held_tick(state, position.trade, price_paise, plan, params)
+            actions += decided
+    return state, actions
 
 
-def _on_held_tick(state: SessionState, position: Position, price_paise: int, plan: DayPlan, params: Params) -> Decided:
+def _on_held_tick(state: SessionState, trade: int, price_paise: int, plan: DayPlan, params: Params) -> Decided:
     """The exits, in the order of the rules; else the trailing stop."""
-    limits = state.gate.limits
-    if len(state.book.positions) == 1:
+    positions, limits = state.book.positions, state.gate.limits
+    position = next(position for position in positions if position.trade == trade)
+    if len(positions) == 1:
         pnl_paise = state.book.realised_paise + position.pnl_paise(price_paise)
     else:
         pnl_paise = day_pnl_paise(state)
-    if position.closing is not None:
-        if not is_breached(pnl_paise, limits.daily_max_loss_paise):
-            return state, ()
-        return halted(state, Halt.DAILY_MAX_LOSS)
-    reason = exit_reason(position, price_paise, day_pnl_paise=pnl_paise, limits=limits, params=params)
+    reason: ExitReason | None
+    if position.closing is None:
+        reason = exit_reason(position, price_paise, day_pnl_paise=pnl_paise, limits=limits, params=params)
+    elif is_breached(pnl_paise, limits.daily_max_loss_paise):
+        reason = ExitReason.DAILY_MAX_LOSS
+    else:
+        return state, ()
     if reason is None:
         state, warned = _warned_of_loss(state, pnl_paise)
         state, moved = _with_stop_moved(state, position, price_paise, params)
         return state, warned + moved
-    state = with_position(state, position._replace(closing=reason))
     said: tuple[Action, ...] = ()
     if reason is ExitReason.DAILY_MAX_LOSS:
         state, said = halted(closing_all(state, reason), Halt.DAILY_MAX_LOSS)
+    else:
+        state = with_position(state, position._replace(closing=reason))
     state, actions = pursue(state, plan, params)
     # The exit is sent before anything is said.
     return state, actions + said

@@ -580,6 +580,36 @@ def test_a_fill_after_the_end_goes_when_another_trade_is_open(rules):
     assert rules.render(world.tick(ms + 28_000, rules.contract(24_500, "PE").security, 50_00)) == "exit:stop_loss"
 
 
+def test_two_trades_in_one_contract_are_judged_each(rules):
+    """The late trade goes; the other, in the same contract, still has its own stop."""
+    world, late, ms = late_fill_world(rules)
+    for after_ms, price in ((20_000, 24_490_00), (25_000, 24_488_00), (30_000, 24_510_00)):
+        world.spot(ms + after_ms, price)
+    world.tick(ms + 34_000, late.action.contract.security, 100_00)
+    assert rules.render(world.spot(ms + 35_000, 24_511_00)) == "enter:24500CE"
+    (second,) = world.live_of(Enter)
+    world.fill(ms + 36_000, second, 65, 100_00)
+    world.end(ms + 36_000, second, Outcome.FILLED)
+    assert rules.render(world.fill(ms + 37_000, late, 65, 90_00)) == "exit:unknown_position, alert:late_fill"
+    assert rules.render(world.tick(ms + 38_000, late.action.contract.security, 50_00)) == "exit:stop_loss"
+    assert world.held == 130
+
+
+def test_the_daily_loss_counts_and_closes_every_trade_that_is_open(rules):
+    world, late, ms = late_fill_world(rules, daily_max_loss=3000, stop_loss_points=0)
+    world.tick(ms + 19_000, rules.contract(24_500, "PE").security, 100_00)
+    world.spot(ms + 20_000, 24_480_00)
+    world.spot(ms + 25_000, 24_479_00)
+    (second,) = world.live_of(Enter)
+    world.fill(ms + 26_000, second, 65, 100_00)
+    world.end(ms + 26_000, second, Outcome.FILLED)
+    world.fill(ms + 27_000, late, 65, 100_00)
+    assert rules.render(world.tick(ms + 28_000, rules.contract(24_500, "PE").security, 80_00)) == "-"
+    said = world.tick(ms + 29_000, rules.contract(24_500, "CE").security, 70_00)  # -1300 and -1950
+    assert rules.render(said) == "exit:daily_max_loss, halted:daily_max_loss"
+    assert {live.action.contract.option_type for live in world.live_of(Exit)} == {"CE", "PE"}
+
+
 def test_a_fill_after_the_end_is_sold_when_the_session_is_ending(rules):
     world, late, ms = late_fill_world(rules)
     world.timer(rules.at_ms("15:24:59"))

@@ -101,6 +101,7 @@ class PaperBroker:
         self._held: dict[str, _Held] = {}
         self._trades: list[BrokerTrade] = []
         self._quotes: dict[str, Quote] = {}
+        self._units_left: dict[str, int | None] = {}  # of the latest quote; None: no limit
         self._lock = threading.RLock()
         self._read_journal()
 
@@ -112,7 +113,7 @@ class PaperBroker:
         """A tick with bid and ask is a quote of this moment."""
         with self._lock:
             if any(held.order.security == tick.security for held in self._open()):
-                self._quote(
+                self._learn(
                     Quote(
                         security=tick.security,
                         at_ms=self._now_ms(),
@@ -121,6 +122,7 @@ class PaperBroker:
                         ask_paise=tick.ask_paise,
                     )
                 )
+                self._match(tick.security)
 
     def place(self, order: NewOrder) -> str:
         """Take the order; what it cannot pay for or does not hold is REJECTED in the book, as at Dhan."""
@@ -150,7 +152,7 @@ class PaperBroker:
                 )
             )
             if not fault:
-                self._look(contract.security, fresh=True)
+                self._look(contract.security)
             return identity
 
     def modify(self, broker_order_id: str, order: NewOrder) -> None:
@@ -169,7 +171,7 @@ class PaperBroker:
                 updated_at_ms=self._now_ms(),
             )
             self._change(replace(held, order=changed))
-            self._look(held.order.security, fresh=True)
+            self._look(held.order.security)
 
     def cancel(self, broker_order_id: str) -> None:
         """Take an open order off; what it has filled stays."""
@@ -187,7 +189,7 @@ class PaperBroker:
         """The book, open orders looked at with a quote of this moment."""
         with self._lock:
             for security in {held.order.security for held in self._open()}:
-                self._look(security, fresh=False)
+                self._look(security)
             return tuple(held.order for held in self._held.values())
 
     def trades(self) -> tuple[BrokerTrade, ...]:
@@ -272,27 +274,29 @@ class PaperBroker:
             if trade.security == security and self._held[trade.broker_order_id].product == product
         )
 
-    def _look(self, security: str, *, fresh: bool) -> None:
-        """Fill with the quote that is known, or with one asked for where that is old."""
+    def _look(self, security: str) -> None:
+        """Fill from the quote that is known, or from one asked for where that is old."""
         known = self._quotes.get(security)
-        if known is not None and self._now_ms() - known.at_ms <= _FRESH_MS:
-            if fresh:
-                self._quote(known)
-            return
-        try:
-            asked = self._market.quotes([security]).get(security)
-        except BrokerUnavailable:
-            asked = None
-        self._quote(asked or Quote(security=security, at_ms=0, last_paise=0, bid_paise=0, ask_paise=0))
+        if known is None or self._now_ms() - known.at_ms > _FRESH_MS:
+            try:
+                asked = self._market.quotes([security]).get(security)
+            except BrokerUnavailable:
+                asked = None
+            nothing = Quote(security=security, at_ms=0, last_paise=0, bid_paise=0, ask_paise=0)  # asked again
+            self._learn(nothing if asked is None else replace(asked, at_ms=self._now_ms()))
+        self._match(security)
 
-    def _quote(self, quote: Quote) -> None:
-        if quote.at_ms:
-            self._quotes[quote.security] = quote
-        left = self._rules.units_per_quote
+    def _learn(self, quote: Quote) -> None:
+        self._quotes[quote.security] = quote
+        self._units_left[quote.security] = self._rules.units_per_quote
+
+    def _match(self, security: str) -> None:
+        quote = self._quotes[security]
         for held in self._open():
-            if held.order.security == quote.security:
+            if held.order.security == security:
+                left = self._units_left[security]
                 filled = self._fill(held, quote, left)
-                left = None if left is None else left - filled
+                self._units_left[security] = None if left is None else left - filled
 
     def _fill(self, held: _Held, quote: Quote, most: int | None) -> int:
         """Fill what the quote allows; return how much that was."""

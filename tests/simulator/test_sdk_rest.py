@@ -234,7 +234,13 @@ def test_margins(simulator, sdk, schemas):
     assert bought["totalMargin"] == 6_500.0
     sold = data_of(sdk.margin_calculator(security, "NSE_FNO", "SELL", 65, "MARGIN", 100.0))
     assert 150_000 < sold["totalMargin"] < 190_000, "nearly eleven percent of the notional"
-    scrip = {"securityId": security, "exchangeSegment": "NSE_FNO", "transactionType": "BUY", "quantity": 65, "price": 100}
+    scrip = {
+        "securityId": security,
+        "exchangeSegment": "NSE_FNO",
+        "transactionType": "BUY",
+        "quantity": 65,
+        "price": 100,
+    }
     assert data_of(sdk.margin_calculator_multi([scrip, scrip]))["total_margin"] == "13000.00"
 
 

@@ -234,7 +234,8 @@ class LocalStack:
             text=True,
             check=False,
         )
-        (self.logs / "prefect-deploy.log").open("a").write(done.stdout + done.stderr)
+        with (self.logs / "prefect-deploy.log").open("a") as log:
+            log.write(done.stdout + done.stderr)
         if done.returncode != 0:
             raise StackError(f"Prefect could not {purpose}:\n{_tail(done.stdout + done.stderr)}")
 

@@ -175,8 +175,8 @@ class PrefectApi:
         self._http = requests.Session()
         self._http.trust_env = False
 
-    def start(self, deployment: str, parameters: dict[str, Any]) -> str:
-        """Start a run of `flow/deployment`; return its id.
+    def start(self, deployment: str, parameters: dict[str, Any], environment: dict[str, str] | None = None) -> str:
+        """Start a run of `flow/deployment`, with more environment if given; return its id.
 
         Raises:
             DemoFailed: Prefect refused the parameters, in its own words.
@@ -185,10 +185,14 @@ class PrefectApi:
         found.raise_for_status()
         target = found.json()
         merged = {**target["parameters"], **parameters}
-        merged["params"] = {**target["parameters"].get("params", {}), **parameters.get("params", {})}
+        if "params" in merged:
+            merged["params"] = {**target["parameters"].get("params", {}), **parameters.get("params", {})}
+        order: dict[str, Any] = {"parameters": merged, "state": {"type": "SCHEDULED"}}
+        if environment:
+            order["job_variables"] = {"env": environment}
         reply = self._http.post(
             f"{self._url}/deployments/{target['id']}/create_flow_run",
-            json={"parameters": merged, "state": {"type": "SCHEDULED"}},
+            json=order,
             timeout=30,
         )
         if not reply.ok:

@@ -59,6 +59,7 @@ class Audience:
         self._queue: queue.SimpleQueue[tuple[Said | None, SessionState] | None] = queue.SimpleQueue()
         self._entered: set[int] = set()
         self._exited: set[int] = set()
+        self._refusal = ""
         self._thread = threading.Thread(target=self._tell_all, name="audience", daemon=True)
 
     def start(self) -> None:
@@ -83,7 +84,7 @@ class Audience:
     def _tell_all(self) -> None:
         while (message := self._queue.get()) is not None:
             said, state = message
-            if said is not None:
+            if said is not None and not self._is_old_news(said):
                 self._log.info("%s  %s", f"{ist(said.at_ms):%H:%M:%S}", render_said(said))
             if isinstance(said, Alert):
                 self._notifier.notify(texts.alerted(self._key, said))
@@ -95,6 +96,16 @@ class Audience:
                 held = f"{said.quantity} x {said.contract.name}"
                 self._notifier.notify(texts.squareoff_started(self._key, said.at_ms, reason=said.reason, position=held))
             self._tell_trades(state)
+
+    def _is_old_news(self, said: Said) -> bool:
+        """A refusal for the same reason as the last one; the ledger keeps each, the log needs only the first."""
+        if not isinstance(said, EntryRefused):
+            if isinstance(said, Enter | Exit):
+                self._refusal = ""
+            return False
+        repeated = said.reason == self._refusal
+        self._refusal = said.reason
+        return repeated
 
     def _tell_trades(self, state: SessionState) -> None:
         for position in (*state.book.settled, *state.book.positions):

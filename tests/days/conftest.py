@@ -83,14 +83,14 @@ def rehearse(tmp_path):
     """Run one whole day; returns a Day."""
     runs = 0
 
-    def run(*options, index="NIFTY", day="2026-11-20", **settings):
+    def run(*options, index="NIFTY", day="2026-11-20", notify=(), **settings):
         nonlocal runs
         runs += 1
         home = tmp_path / f"run{runs}"
         home.mkdir()
         params = Params(index=index, mode="rehearsal", **settings)
         with simulator(home, "--index", index, "--speed", "0", "--day", day, *options) as url:
-            here = Settings(simulator_url=url, home=home)
+            here = Settings(simulator_url=url, home=home, notify_urls=notify)
             with Connections(params, date.fromisoformat(day), run_id="test", settings=here) as connections:
                 for check in CHECKS:
                     assert check(connections)

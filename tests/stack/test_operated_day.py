@@ -1,0 +1,59 @@
+"""The day as the operator runs it: deployments, a worker, manual runs; and what happens when Prefect goes away."""
+
+import pytest
+
+from flows.demo import DemoFailed
+from tasks.clock import ist, real_now_ms
+from tasks.summary import DaySummary
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+
+# Buys at once and holds until something else than the indicators ends it.
+HOLD = {
+    "supertrend_period": 1,
+    "macd_confirmation": False,
+    "htf_filter": False,
+    "flip_only": False,
+    "stop_loss_points": 0,
+    "min_hold_seconds": 7_200,
+    "max_trades_per_day": 1,
+    "daily_max_loss": 0,
+}
+
+
+def position_is_open(session):
+    return [trade for trade in session.ledger.trades(session.session_id) if trade.open_quantity]
+
+
+def test_the_position_is_closed_on_time_when_the_prefect_server_dies_in_mid_day(begin):
+    session = begin(entry_start="13:30:00", **HOLD)
+    session.wait_for(lambda: position_is_open(session), "a position")
+    session.stack.kill("prefect-server")
+    assert session.market_now_ms() < session.key_ms("15:00:00"), "the server was to die in mid-day"
+    session.wait_for(lambda: session.ledger.charges(session.session_id), "the evening's bookkeeping")
+    summary = DaySummary.build(session.ledger, session.session_id)
+    assert summary.is_sound, summary.faults
+    (trade,) = summary.trades
+    assert trade.exit_reason == "squareoff"
+    assert f"{trade.exited_at:%H:%M}" == "15:25"
+    assert all(position["net_quantity"] == 0 for position in session.truth()["positions"])
+
+
+def test_a_squareoff_run_closes_the_position_within_two_seconds(begin):
+    session = begin(speed=1, start="09:29:50", **HOLD)
+    session.wait_for(lambda: position_is_open(session), "a position")
+    offset_ms = session.market_now_ms() - real_now_ms()
+    run_id = session.api.start("squareoff/squareoff", {"reason": "test"}, environment=session.environment)
+    state = session.final_state(run_id)
+    assert state["name"] == "SquaredOff", state
+    assert session.final_state()["type"] == "COMPLETED"
+    (trade,) = DaySummary.build(session.ledger, session.session_id).trades
+    assert trade.exit_reason == "manual"
+    requested_ms = session.command_times()[0] + offset_ms
+    took_s = trade.exited_at.timestamp() - requested_ms / 1000
+    assert took_s <= 2.0, f"asked at {ist(round(requested_ms))}, flat at {trade.exited_at}"
+
+
+def test_wrong_settings_are_refused_before_the_run(stack, begin):
+    with pytest.raises(DemoFailed, match="lots"):
+        begin(lots=0)

@@ -27,6 +27,8 @@ from tasks.broker import (
     NewOrder,
     OrderOutcomeUnknown,
     Quote,
+    order_rows,
+    readings,
     wire,
 )
 from tasks.broker.checks import is_client_order_id, refuse_impossible, refuse_strange_id
@@ -145,26 +147,26 @@ class DhanBroker:
         found = self._read(
             Call.OTHER,
             lambda sdk: sdk.get_order_by_correlationID(client_order_id),
-            lambda reply: () if is_not_found(reply) else wire.rows(answered(reply), wire.order),
+            lambda reply: () if is_not_found(reply) else wire.rows(answered(reply), order_rows.order),
         )
         return next((order for order in found if order.client_order_id == client_order_id), None)
 
     def orders(self) -> tuple[BrokerOrder, ...]:
         """Today's order book."""
-        return self._read_rows(lambda sdk: sdk.get_order_list(), wire.order)
+        return self._read_rows(lambda sdk: sdk.get_order_list(), order_rows.order)
 
     def trades(self) -> tuple[BrokerTrade, ...]:
         """Today's trade book."""
-        return self._read_rows(lambda sdk: sdk.get_trade_book(), wire.trade)
+        return self._read_rows(lambda sdk: sdk.get_trade_book(), order_rows.trade)
 
     def positions(self) -> tuple[BrokerPosition, ...]:
         """Net positions of the account."""
-        return self._read_rows(lambda sdk: sdk.get_positions(), wire.position)
+        return self._read_rows(lambda sdk: sdk.get_positions(), order_rows.position)
 
     def available_funds_paise(self) -> int:
         """What may be spent on premiums."""
         return self._read(
-            Call.OTHER, lambda sdk: sdk.get_fund_limits(), lambda reply: wire.funds_paise(answered(reply))
+            Call.OTHER, lambda sdk: sdk.get_fund_limits(), lambda reply: readings.funds_paise(answered(reply))
         )
 
     def quotes(self, securities: Iterable[str]) -> Mapping[str, Quote]:
@@ -183,13 +185,13 @@ class DhanBroker:
         return self._read(
             Call.QUOTE,
             lambda sdk: sdk.quote_data(dict(request)),
-            lambda reply: wire.quotes(answered(reply), at_ms=self._now_ms()),
+            lambda reply: readings.quotes(answered(reply), at_ms=self._now_ms()),
         )
 
     def profile(self) -> AccountProfile:
         """Token validity and data plan."""
         return self._read(
-            Call.OTHER, lambda sdk: sdk.dhan_http.get("/profile"), lambda reply: wire.profile(answered(reply))
+            Call.OTHER, lambda sdk: sdk.dhan_http.get("/profile"), lambda reply: readings.profile(answered(reply))
         )
 
     def ip_status(self) -> IpStatus:
@@ -197,7 +199,7 @@ class DhanBroker:
         return self._read(
             Call.OTHER,
             lambda sdk: sdk.dhan_http.get("/ip/getIP"),
-            lambda reply: wire.ip_status(answered(reply)),
+            lambda reply: readings.ip_status(answered(reply)),
         )
 
     def expiries(self, index: Index) -> tuple[date, ...]:
@@ -205,7 +207,7 @@ class DhanBroker:
         return self._read(
             Call.CHAIN,
             lambda sdk: sdk.expiry_list(int(index.security_id), "IDX_I"),
-            lambda reply: wire.expiries(answered(reply)),
+            lambda reply: readings.expiries(answered(reply)),
         )
 
     def index_candles(self, index: Index, day: date, seconds: int) -> tuple[IndexCandle, ...]:
@@ -219,7 +221,7 @@ class DhanBroker:
             lambda sdk: sdk.intraday_minute_data(
                 index.security_id, "IDX_I", "INDEX", begin, f"{day} 23:59:59", _CANDLE_MINUTES[seconds]
             ),
-            lambda reply: wire.index_candles(answered(reply), day),
+            lambda reply: readings.index_candles(answered(reply), day),
         )
 
     def _write(self, send: Callable[[Any], Reply]) -> str:

@@ -11,8 +11,6 @@ Invariants:
 4. Every change of an order goes to the journal first, then to the inbox as an OrderUpdate.
 """
 
-import json
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +35,7 @@ from tasks.broker import (
     Quote,
 )
 from tasks.broker.checks import refuse_impossible, refuse_strange_id
+from tasks.broker.paper_journal import HeldOrder, PaperJournal
 from tasks.inbox import EventSink
 
 _FRESH_MS: Final = 2_000
@@ -71,16 +70,6 @@ class PaperRules:
     units_per_quote: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """An order with what the port's order does not carry."""
-
-    order: BrokerOrder
-    product: str
-    trading_symbol: str
-    tick_size_paise: int
-
-
 class PaperBroker:
     """Implements `tasks.broker.Broker` without sending anything. Safe from any thread."""
 
@@ -96,14 +85,17 @@ class PaperBroker:
         self._market = market
         self._inbox = inbox
         self._now_ms = now_ms
-        self._journal = journal
+        self._journal = PaperJournal(journal)
         self._rules = rules or PaperRules()
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, HeldOrder] = {}
         self._trades: list[BrokerTrade] = []
         self._quotes: dict[str, Quote] = {}
         self._units_left: dict[str, int | None] = {}  # of the latest quote; None: no limit
         self._lock = threading.RLock()
-        self._read_journal()
+        for held, trade in self._journal.read():
+            self._held[held.order.broker_order_id] = held
+            if trade is not None:
+                self._trades.append(trade)
 
     def listening(self, inbox: EventSink) -> EventSink:
         """`inbox` with this broker looking on: give it to the market feed, so that ticks fill orders."""
@@ -132,7 +124,7 @@ class PaperBroker:
             identity = f"PAPER{len(self._held) + 1:06d}"
             contract = order.contract
             self._change(
-                _Held(
+                HeldOrder(
                     order=BrokerOrder(
                         broker_order_id=identity,
                         client_order_id=order.client_order_id,
@@ -148,7 +140,6 @@ class PaperBroker:
                     ),
                     product=order.product,
                     trading_symbol=contract.trading_symbol,
-                    tick_size_paise=contract.tick_size_paise,
                 )
             )
             if not fault:
@@ -242,10 +233,10 @@ class PaperBroker:
         """The live broker's."""
         return self._market.index_candles(index, day, seconds)
 
-    def _open(self) -> list[_Held]:
+    def _open(self) -> list[HeldOrder]:
         return [held for held in self._held.values() if not held.order.status.is_final]
 
-    def _living(self, broker_order_id: str) -> _Held:
+    def _living(self, broker_order_id: str) -> HeldOrder:
         refuse_strange_id(broker_order_id)
         held = self._held.get(broker_order_id)
         if held is None or held.order.status.is_final:
@@ -298,7 +289,7 @@ class PaperBroker:
                 filled = self._fill(held, quote, left)
                 self._units_left[security] = None if left is None else left - filled
 
-    def _fill(self, held: _Held, quote: Quote, most: int | None) -> int:
+    def _fill(self, held: HeldOrder, quote: Quote, most: int | None) -> int:
         """Fill what the quote allows; return how much that was."""
         order = held.order
         buying = order.side is Side.BUY
@@ -341,40 +332,16 @@ class PaperBroker:
         )
         return quantity
 
-    def _wait(self, held: _Held, why: str) -> None:
+    def _wait(self, held: HeldOrder, why: str) -> None:
         if held.order.message != why:
             self._held[held.order.broker_order_id] = replace(held, order=replace(held.order, message=why))
 
-    def _change(self, held: _Held, trade: BrokerTrade | None = None) -> None:
-        self._write_journal(held, trade)
+    def _change(self, held: HeldOrder, trade: BrokerTrade | None = None) -> None:
+        self._journal.append(held, trade)
         self._held[held.order.broker_order_id] = held
         if trade is not None:
             self._trades.append(trade)
         self._inbox.put(OrderUpdate(at_ms=held.order.updated_at_ms, order=held.order))
-
-    def _write_journal(self, held: _Held, trade: BrokerTrade | None) -> None:
-        line = json.dumps({"held": _as_json(held), "trade": _as_json(trade) if trade else None})
-        self._journal.parent.mkdir(parents=True, exist_ok=True)
-        with self._journal.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read_journal(self) -> None:
-        if not self._journal.exists():
-            return
-        text = self._journal.read_text(encoding="utf-8")
-        whole, _, torn = text.rpartition("\n")
-        if torn:
-            # A crash in the middle of a line: that change was told to nobody.
-            self._journal.write_text(whole + "\n" if whole else "", encoding="utf-8")
-        for line in whole.splitlines():
-            found = json.loads(line)
-            held = _held_from(found["held"])
-            self._held[held.order.broker_order_id] = held
-            if found["trade"]:
-                trade = found["trade"]
-                self._trades.append(BrokerTrade(**{**trade, "side": Side(trade["side"])}))
 
 
 class _Listening:
@@ -404,20 +371,4 @@ def _position(security: str, symbol: str, product: str, sides: Mapping[Side, lis
         sell_quantity=quantities[1],
         buy_value_paise=values[0],
         sell_value_paise=values[1],
-    )
-
-
-def _as_json(value: Any) -> Any:
-    if hasattr(value, "__slots__"):
-        return {name: _as_json(getattr(value, name)) for name in value.__slots__}
-    return value
-
-
-def _held_from(found: Mapping[str, Any]) -> _Held:
-    order = found["order"]
-    return _Held(
-        order=BrokerOrder(**{**order, "side": Side(order["side"]), "status": OrderStatus(order["status"])}),
-        product=found["product"],
-        trading_symbol=found["trading_symbol"],
-        tick_size_paise=found["tick_size_paise"],
     )

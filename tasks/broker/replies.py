@@ -21,7 +21,8 @@ from tasks.broker import (
     RateLimited,
 )
 from tasks.broker.http import Reply
-from tasks.broker.wire import WireError, order_id, parse_json
+from tasks.broker.order_rows import order_id
+from tasks.broker.wire import WireError, parse_json
 
 _TOKEN_CODES: Final = frozenset({"DH-901", "807", "808", "809", "810"})
 _RATE_CODES: Final = frozenset({"DH-904", "805"})

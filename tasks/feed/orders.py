@@ -14,7 +14,8 @@ import logging
 from collections.abc import Callable
 from decimal import Decimal
 
-from tasks.broker.wire import WireError, order_update
+from tasks.broker.order_rows import order_update
+from tasks.broker.wire import WireError
 from tasks.feed import FeedName
 from tasks.feed.connection import Connection, Message
 from tasks.feed.line import Line, Patience

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategy.events import Side
-from tasks.broker import OrderStatus, wire
+from tasks.broker import OrderStatus, order_rows, readings, wire
 from tasks.clock import IST, epoch_ms
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "reference" / "dhan" / "DhanHQ-py"
@@ -35,7 +35,7 @@ def parsed(value):
 
 
 def order(**changes):
-    return wire.order(parsed(ORDER_ROW | changes))
+    return order_rows.order(parsed(ORDER_ROW | changes))
 
 
 def ms(*moment):
@@ -78,13 +78,13 @@ def test_what_is_filled_is_worth_average_times_quantity_to_the_paisa():
     ],
 )
 def test_a_status_that_nobody_knows_counts_as_live(word, filled, expected):
-    assert wire.order_status(word, filled=filled, quantity=130) is expected
+    assert order_rows.order_status(word, filled=filled, quantity=130) is expected
 
 
 @pytest.mark.parametrize("missing", ["orderId", "orderStatus", "securityId", "transactionType", "quantity"])
 def test_a_row_without_what_matters_is_an_error_and_not_a_zero(missing):
     with pytest.raises(wire.WireError, match=missing):
-        wire.order(parsed({key: value for key, value in ORDER_ROW.items() if key != missing}))
+        order_rows.order(parsed({key: value for key, value in ORDER_ROW.items() if key != missing}))
 
 
 @pytest.mark.parametrize("nonsense", [True, "abc", None, [], {}, float("1e300")])
@@ -140,7 +140,7 @@ UPDATE = {
 
 @pytest.mark.parametrize("casing", [str, str.lower, str.upper, lambda key: key[0].upper() + key[1:]])
 def test_an_order_update_is_read_in_any_casing(casing):
-    found = wire.order_update(parsed({casing(key): value for key, value in UPDATE.items()}), received_at_ms=5)
+    found = order_rows.order_update(parsed({casing(key): value for key, value in UPDATE.items()}), received_at_ms=5)
     assert found.at_ms == ms(2026, 11, 23, 10, 0, 1)
     assert (found.order.broker_order_id, found.order.client_order_id) == ("112111182198", "s1-4")
     assert found.order.security == "NSE_FNO:47317"
@@ -150,18 +150,18 @@ def test_an_order_update_is_read_in_any_casing(casing):
 
 
 def test_an_update_of_a_partly_filled_order_says_so():
-    found = wire.order_update(parsed(UPDATE | {"status": "Pending", "quantity": 130}), received_at_ms=5)
+    found = order_rows.order_update(parsed(UPDATE | {"status": "Pending", "quantity": 130}), received_at_ms=5)
     assert found.order.status is OrderStatus.PART_TRADED
 
 
 def test_a_sensex_option_is_found_in_its_segment():
-    found = wire.order_update(parsed(UPDATE | {"exchange": "BSE", "securityId": "1100042"}), received_at_ms=5)
+    found = order_rows.order_update(parsed(UPDATE | {"exchange": "BSE", "securityId": "1100042"}), received_at_ms=5)
     assert found.order.security == "BSE_FNO:1100042"
 
 
 def test_an_update_without_a_readable_time_is_of_now():
     timeless = {key: value for key, value in UPDATE.items() if "Time" not in key} | {"lastUpdatedTime": "soon"}
-    assert wire.order_update(parsed(timeless), received_at_ms=5).at_ms == 5
+    assert order_rows.order_update(parsed(timeless), received_at_ms=5).at_ms == 5
 
 
 TRADE = {
@@ -173,7 +173,7 @@ TRADE = {
 
 @pytest.mark.parametrize("shape", [lambda row: row, lambda row: [row]])
 def test_trades_come_as_an_object_or_a_list(shape):
-    [found] = wire.rows(parsed(shape(TRADE)), wire.trade)
+    [found] = wire.rows(parsed(shape(TRADE)), order_rows.trade)
     assert (found.side, found.quantity, found.price_paise) == (Side.SELL, 65, 101_45)
     assert found.at_ms == ms(2026, 11, 23, 10, 0, 2)
 
@@ -188,23 +188,23 @@ POSITION = {
 
 
 def test_a_position_has_its_exact_values_where_they_cover_it():
-    found = wire.position(parsed(POSITION))
+    found = order_rows.position(parsed(POSITION))
     assert (found.net_quantity, found.sell_quantity, found.trading_symbol) == (-260, 260, "")
     assert found.sell_value_paise == 9737_05
-    assert wire.position(parsed(POSITION | {"daySellQty": 0})).sell_value_paise == 9737_00  # 37.45 x 260
+    assert order_rows.position(parsed(POSITION | {"daySellQty": 0})).sell_value_paise == 9737_00  # 37.45 x 260
 
 
 def test_the_misspelt_balance_is_the_balance():
-    assert wire.funds_paise(parsed({"availabelBalance": 98440.07, "sodLimit": 113642})) == 98440_07
+    assert readings.funds_paise(parsed({"availabelBalance": 98440.07, "sodLimit": 113642})) == 98440_07
     with pytest.raises(wire.WireError, match="sodLimit"):
-        wire.funds_paise(parsed({"sodLimit": 113642}))
+        readings.funds_paise(parsed({"sodLimit": 113642}))
 
 
 def test_quotes_have_the_last_price_and_the_best_bid_and_ask():
     level = {"quantity": 65, "orders": 1}
     depth = {"buy": [level | {"price": 101.5}, level | {"price": 101.4}], "sell": [level | {"price": 0}]}
     reply = {"data": {"NSE_FNO": {"47317": {"last_price": 101.55, "depth": depth}}, "IDX_I": {}}, "status": "success"}
-    found = wire.quotes(parsed(reply), at_ms=7)
+    found = readings.quotes(parsed(reply), at_ms=7)
     assert list(found) == ["NSE_FNO:47317"]
     quote = found["NSE_FNO:47317"]
     assert (quote.at_ms, quote.last_paise, quote.bid_paise, quote.ask_paise) == (7, 101_55, 101_50, 0)
@@ -215,7 +215,7 @@ def test_quotes_have_the_last_price_and_the_best_bid_and_ask():
     [("09/09/2026 08:00", "Active", True), ("2026-09-09 08:00:00.0", "Deactive", False)],
 )
 def test_the_profile_is_read_in_both_layouts(validity, plan, active):
-    found = wire.profile(parsed({"dhanClientId": "1000000009", "tokenValidity": validity, "dataPlan": plan}))
+    found = readings.profile(parsed({"dhanClientId": "1000000009", "tokenValidity": validity, "dataPlan": plan}))
     assert found.token_valid_until_ms == ms(2026, 9, 9, 8)
     assert found.data_plan_active is active
 
@@ -234,13 +234,13 @@ IP_REPLIES = {
 @pytest.mark.parametrize("name", IP_REPLIES)
 def test_whether_orders_may_come_from_here_is_known_only_where_the_broker_says_so(name):
     body, known, allowed = IP_REPLIES[name]
-    found = wire.ip_status(parsed(body))
+    found = readings.ip_status(parsed(body))
     assert (found.known, found.orders_allowed) == (known, allowed)
 
 
 def test_expiries_come_ascending():
     reply = {"data": ["2026-12-29", "2026-11-23", "2026-12-01"], "status": "success"}
-    assert wire.expiries(parsed(reply)) == (date(2026, 11, 23), date(2026, 12, 1), date(2026, 12, 29))
+    assert readings.expiries(parsed(reply)) == (date(2026, 11, 23), date(2026, 12, 1), date(2026, 12, 29))
 
 
 def test_candles_of_the_day_come_ascending_and_without_the_unfinished():
@@ -250,12 +250,12 @@ def test_candles_of_the_day_come_ascending_and_without_the_unfinished():
         "open": [1, 24510.05, 24500.0, 0], "high": [1, 24511, 24512, 0], "low": [1, 24509, 24499.95, 0],
         "close": [1, 24510, 24510.05, 0], "volume": [0, 0, 0, 0], "open_interest": [],
     }  # fmt: skip
-    found = wire.index_candles(parsed(columns), day)
+    found = readings.index_candles(parsed(columns), day)
     assert [candle.start_ms // 1000 - start for candle in found] == [0, 60]
     assert (found[0].open_paise, found[0].low_paise, found[1].open_paise) == (24500_00, 24499_95, 24510_05)
-    assert wire.index_candles(parsed({"timestamp": [], "open": []}), day) == ()
+    assert readings.index_candles(parsed({"timestamp": [], "open": []}), day) == ()
     with pytest.raises(wire.WireError, match="one length"):
-        wire.index_candles(parsed(columns | {"low": [1]}), day)
+        readings.index_candles(parsed(columns | {"low": [1]}), day)
 
 
 @given(
@@ -264,10 +264,17 @@ def test_candles_of_the_day_come_ascending_and_without_the_unfinished():
     )
 )
 def test_whatever_comes_is_read_or_refused(found):
-    for read in (wire.order_id, wire.funds_paise, wire.profile, wire.ip_status, wire.expiries, wire.data_of):
+    for read in (
+        order_rows.order_id,
+        readings.funds_paise,
+        readings.profile,
+        readings.ip_status,
+        readings.expiries,
+        readings.data_of,
+    ):
         with suppress(wire.WireError):
             read(found)
-    for row in (wire.order, wire.trade, wire.position):
+    for row in (order_rows.order, order_rows.trade, order_rows.position):
         with suppress(wire.WireError):
             wire.rows(found, row)
 
@@ -275,12 +282,12 @@ def test_whatever_comes_is_read_or_refused(found):
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("get-current-orders-list", wire.order),
-        ("get-order-by-id", wire.order),
-        ("get-order-by-correlation-id", wire.order),
-        ("get_all_trades", wire.trade),
-        ("get_trade_book_by_orderid", wire.trade),
-        ("get_positions", wire.position),
+        ("get-current-orders-list", order_rows.order),
+        ("get-order-by-id", order_rows.order),
+        ("get-order-by-correlation-id", order_rows.order),
+        ("get_all_trades", order_rows.trade),
+        ("get_trade_book_by_orderid", order_rows.trade),
+        ("get_positions", order_rows.position),
     ],
 )
 def test_the_fields_are_those_of_the_sdk_s_published_schemas(name, read):

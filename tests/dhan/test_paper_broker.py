@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,6 +274,7 @@ def test_a_line_torn_by_a_crash_is_forgotten_and_written_anew(journal):
     assert len(Desk(journal).broker.orders()) == 2
 
 
+@hypothesis.settings(deadline=None)  # each change is forced to disk
 @given(
     steps=st.lists(
         st.one_of(
@@ -317,5 +319,5 @@ def test_whatever_happens_the_books_agree(steps, tmp_path_factory):
     for trade in trades:
         held += trade.quantity if trade.side is Side.BUY else -trade.quantity
         assert held >= 0
-    recovered = Desk(desk.broker._journal, market=desk.market, units_per_quote=65, funds_paise=30_000_00).broker
+    recovered = Desk(desk.broker._journal._path, market=desk.market, units_per_quote=65, funds_paise=30_000_00).broker
     assert recovered.trades() == trades

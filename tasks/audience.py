@@ -32,11 +32,16 @@ from strategy.actions import (
     Watch,
 )
 from strategy.events import Fill, IntentClosed, Outcome, Side
+from strategy.params import Params
 from strategy.plan import DayPlan
 from strategy.position import Position, Trade
 from strategy.session import SessionState, trades
+from tasks.artifacts import LiveArtifacts, LiveView
+from tasks.chart_rows import StopMark
 from tasks.clock import ist
+from tasks.decision_records import candle_record
 from tasks.ledger.records import SessionKey
+from tasks.live import live_view
 from tasks.money import average_paise, render_points, render_rupees
 from tasks.notify import Notice, Notifier, texts
 from tasks.wording import describe_entry, describe_exit, exit_words, refusal_words
@@ -51,9 +56,14 @@ class Audience:
     Whether a trade was opened or closed is read from the states, not from the order in which things are said.
     """
 
-    def __init__(self, *, key: SessionKey, plan: DayPlan, notifier: Notifier, log: Log) -> None:
+    def __init__(
+        self, *, key: SessionKey, plan: DayPlan, params: Params, notifier: Notifier, log: Log, live: LiveArtifacts
+    ) -> None:
         self._key = key
         self._plan = plan
+        self._params = params
+        self._live = live
+        self._stops: list[StopMark] = []
         self._notifier = notifier
         self._log = log
         self._queue: queue.SimpleQueue[tuple[Said | None, SessionState] | None] = queue.SimpleQueue()
@@ -68,6 +78,8 @@ class Audience:
 
     def hear(self, said: Said, state: SessionState) -> None:
         """A decision or a fill, with the state at that moment."""
+        if isinstance(said, CandleClosed):
+            self._live.add_candle(candle_record(self._key.session_id, said))
         if not isinstance(said, CandleClosed | Watch | PollQuote):
             self._queue.put((said, state))
 
@@ -95,7 +107,21 @@ class Audience:
             }:
                 held = f"{said.quantity} x {said.contract.name}"
                 self._notifier.notify(texts.squareoff_started(self._key, said.at_ms, reason=said.reason, position=held))
+            if isinstance(said, StopMoved):
+                self._stops.append(StopMark(trade=said.trade, at_ms=said.at_ms, stop_paise=said.stop_paise))
             self._tell_trades(state)
+            if said is None or isinstance(said, Fill | SessionOver):
+                self._live.show(self._live_view(state))
+
+    def _live_view(self, state: SessionState) -> LiveView:
+        return live_view(
+            state,
+            self._plan,
+            self._params,
+            trades=trades(state, self._plan),
+            no_entry=self._refusal or None,
+            stops=self._stops,
+        )
 
     def _is_old_news(self, said: Said) -> bool:
         """A refusal for the same reason as the last one; the ledger keeps each, the log needs only the first."""

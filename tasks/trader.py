@@ -11,7 +11,7 @@ Invariants:
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from strategy.actions import (
@@ -36,9 +36,9 @@ from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, 
 from strategy.params import Params
 from strategy.session import DayPlan, SessionState, step
 from tasks.clock import Clock
+from tasks.decision_records import candle_record, decision_record
 from tasks.execution import Execution
 from tasks.inbox import Inbox
-from tasks.ledger.records import CandleRecord, DecisionRecord
 from tasks.recorder import Recorder
 
 LOG = logging.getLogger(__name__)
@@ -184,39 +184,3 @@ class _Loop:
             case _:
                 assert_never(action)
         desk.audience.hear(action, self.state)
-
-
-def candle_record(session_id: str, candle: CandleClosed) -> CandleRecord:
-    """A closed candle as the ledger keeps it."""
-    values = asdict(candle)
-    del values["at_ms"]
-    return CandleRecord(session_id=session_id, **values)
-
-
-def decision_record(
-    session_id: str, action: StopMoved | EntryRefused | Halted | Resumed | LimitsTightened | Alert
-) -> DecisionRecord:
-    """A decision without an order as the ledger keeps it."""
-    detail: dict[str, object]
-    match action:
-        case StopMoved():
-            kind, reason = "stop_moved", "trailing"
-            detail = {"trade": action.trade, "stop_paise": action.stop_paise, "best_paise": action.best_paise}
-        case EntryRefused():
-            kind, reason, detail = "entry_refused", action.reason, dict(action.why.facts)
-        case Halted():
-            kind, reason, detail = "halted", action.reason, {}
-        case Resumed():
-            kind, reason, detail = "resumed", action.reason, {}
-        case LimitsTightened():
-            kind, reason = "limits_tightened", "operator"
-            detail = {
-                "daily_max_loss_paise": action.daily_max_loss_paise,
-                "max_trades_per_day": action.max_trades_per_day,
-            }
-        case Alert():
-            kind, reason = "alert", action.kind
-            detail = {"severity": str(action.severity), "message": action.message}
-        case _:
-            assert_never(action)
-    return DecisionRecord(session_id=session_id, at_ms=action.at_ms, kind=kind, reason=reason, detail=detail)

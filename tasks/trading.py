@@ -22,6 +22,7 @@ from strategy.orders import order_policy
 from strategy.plan import DayPlan, plan_day
 from strategy.session import start
 from strategy.session import trades as session_trades
+from tasks.artifacts import LiveArtifacts
 from tasks.audience import Audience, Log
 from tasks.broker import Broker, BrokerError
 from tasks.clock import Deadline, LockStepClock, ist, pause, real_now_ms
@@ -151,7 +152,13 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
             facts_version=connections.facts_version,
         )
     )
-    audience = Audience(key=connections.key, plan=plan, notifier=connections.notifier, log=log)
+    earlier = ledger.candles(session_id, params.candle_seconds)
+    live = LiveArtifacts(connections.key, candles=earlier)
+    live.start()
+    opened.callback(live.close)
+    audience = Audience(
+        key=connections.key, plan=plan, params=params, notifier=connections.notifier, log=log, live=live
+    )
     audience.start()
     opened.callback(audience.close)
     recorder = Recorder(ledger, session_id)

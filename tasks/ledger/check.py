@@ -82,6 +82,7 @@ _PARENTS = (
     ("candle", "session_id", "session"),
     ("tick_batch", "session_id", "session"),
     ("tick", "batch", "tick_batch"),
+    ("tick", "security = number", "security"),
     ("command", "session_id", "session"),
     ("command_answer", "command_id", "command"),
     ("reconciliation", "session_id", "session"),

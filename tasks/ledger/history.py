@@ -3,15 +3,23 @@
 from collections.abc import Iterable, Sequence
 
 from strategy.events import Tick
-from tasks.ledger.database import Database, Transaction
+from tasks.ledger.database import Database, Transaction, insert_sql
 from tasks.ledger.recording import encoded, read, record_new
 from tasks.ledger.records import CandleRecord, DecisionRecord
 from tasks.ledger.rows import Shape, fingerprint
 
 DECISION = Shape(DecisionRecord)
 CANDLE = Shape(CandleRecord)
-TICK = Shape(Tick)
-_NEW_BATCH = "INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING batch"
+# Times of ticks are kept as distances from the batch's beginning, so they stay numbers here.
+TICK = Shape(Tick, numbers=["at_ms"])
+_TICK_COLUMNS = ("batch", "number", "after_ms", "security", "price_paise", "bid_paise", "ask_paise")
+_NEW_BATCH = insert_sql("tick_batch", ("session_id", "began_at", "fingerprint"), skip_known=True) + " RETURNING batch"
+_NEW_SECURITY = insert_sql("security", ("security",), skip_known=True) + " RETURNING number"
+_TICKS = (
+    "SELECT b.began_at, t.after_ms, s.security, t.price_paise, t.bid_paise, t.ask_paise FROM tick_batch b"
+    " JOIN tick t ON t.batch = b.batch JOIN security s ON s.number = t.security"
+    " WHERE b.session_id = ? ORDER BY t.batch, t.number"
+)
 
 
 def record_decisions(database: Database, decisions: Iterable[DecisionRecord]) -> None:
@@ -31,16 +39,30 @@ def record_ticks(database: Database, session_id: str, ticks: Iterable[Tick]) -> 
     The batch has the fingerprint, not the tick: a price that comes back within a second is a tick of its own.
     """
     rows = encoded(TICK, database.wire, ticks)
+    if not rows:
+        return
     mark = fingerprint(*rows)
+    began_ms = min(row[0] for row in rows)
 
     def work(transaction: Transaction) -> None:
-        batch = transaction.rows(_NEW_BATCH, session_id, mark)
+        batch = transaction.rows(_NEW_BATCH, session_id, database.wire.moment(began_ms), mark)
         if batch:
-            numbered = [(batch[0][0], number, *row) for number, row in enumerate(rows)]
-            transaction.insert("tick", ("batch", "number", *TICK.columns), numbered)
+            number_of = {name: _security(transaction, name) for name in sorted({row[1] for row in rows})}
+            numbered = [
+                (batch[0][0], number, at_ms - began_ms, number_of[name], *prices)
+                for number, (at_ms, name, *prices) in enumerate(rows)
+            ]
+            transaction.insert("tick", _TICK_COLUMNS, numbered)
 
-    if rows:
-        database.write(work)
+    database.write(work)
+
+
+def _security(transaction: Transaction, name: str) -> int:
+    """The number of a security, which it gets with its first tick."""
+    found = transaction.rows(_NEW_SECURITY, name) or transaction.rows(
+        "SELECT number FROM security WHERE security = ?", name
+    )
+    return int(found[0][0])
 
 
 def decisions(database: Database, session_id: str, kind: str | None) -> tuple[DecisionRecord, ...]:
@@ -57,10 +79,15 @@ def candles(database: Database, session_id: str, seconds: int) -> tuple[CandleRe
 
 def ticks(database: Database, session_id: str) -> tuple[Tick, ...]:
     """All ticks of a session, in their order of arrival."""
-    return read(
-        database,
-        TICK,
-        "tick JOIN tick_batch ON tick_batch.batch = tick.batch WHERE tick_batch.session_id = ?"
-        " ORDER BY tick.batch, tick.number",
-        session_id,
+    rows = database.rows(_TICKS, session_id)
+    began_ms = {moment: database.wire.at_ms(moment) for moment in {row[0] for row in rows}}
+    return tuple(
+        Tick(
+            at_ms=began_ms[began_at] + after_ms,
+            security=security,
+            price_paise=price_paise,
+            bid_paise=bid_paise,
+            ask_paise=ask_paise,
+        )
+        for began_at, after_ms, security, price_paise, bid_paise, ask_paise in rows
     )

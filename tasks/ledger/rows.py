@@ -146,14 +146,18 @@ def _number(value: float | None) -> float | None:
 
 
 class Shape(Generic[R]):
-    """One record type as the columns of a table; `without` are fields that live in another table."""
+    """One record type as the columns of a table; `without` are fields that live in another table.
 
-    def __init__(self, record: type[R], *, without: Sequence[str] = ()) -> None:
+    `numbers` are times that stay numbers.
+    """
+
+    def __init__(self, record: type[R], *, without: Sequence[str] = (), numbers: Sequence[str] = ()) -> None:
         self._record = record
         hints = typing.get_type_hints(record)
         self.fields = tuple(field.name for field in fields(record) if field.name not in without)  # type: ignore[arg-type]  # every record is a dataclass
         self.columns = tuple(name.removesuffix("_ms") for name in self.fields)
         self._hints = tuple(hints[name] for name in self.fields)
+        self._numbers = frozenset(numbers)
         self._values = attrgetter(*self.fields)
         self._encoders: dict[Wire, list[Callable[[Any], Any]]] = {}
         self._decoders: dict[Wire, Callable[..., R]] = {}
@@ -171,7 +175,8 @@ class Shape(Generic[R]):
         steps = self._encoders.get(wire)
         if steps is None:
             steps = self._encoders[wire] = [
-                _encode(name, hint, wire) for name, hint in zip(self.fields, self._hints, strict=True)
+                index if name in self._numbers else _encode(name, hint, wire)
+                for name, hint in zip(self.fields, self._hints, strict=True)
             ]
         columns = zip(*map(self._values, records), strict=True)
         return list(zip(*map(map, steps, columns), strict=True))

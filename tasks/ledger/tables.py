@@ -245,6 +245,16 @@ class CandleRow(LedgerTable, table=True):
     macd_signal: float | None = Field(sa_type=Double)
 
 
+class SecurityRow(LedgerTable, table=True):
+    """The name of a security that has ticks, so that a tick holds a small number."""
+
+    __tablename__ = "security"
+    __table_args__ = (UniqueConstraint("security"),)
+
+    number: int | None = Field(default=None, primary_key=True, sa_type=ROW_NUMBER)
+    security: str
+
+
 class TickBatchRow(LedgerTable, table=True):
     """Ticks that were recorded in one commit. The fingerprint is that of the ticks, in their order."""
 
@@ -253,23 +263,28 @@ class TickBatchRow(LedgerTable, table=True):
 
     batch: int | None = Field(default=None, primary_key=True, sa_type=ROW_NUMBER)
     session_id: str = Field(foreign_key="session.session_id")
+    began_at: datetime
     fingerprint: str
 
 
 class TickRow(LedgerTable, table=True):
-    """A price as it was seen; (batch, number) is the order of arrival. A day has tens of thousands."""
+    """A price, seen `after_ms` milliseconds after its batch began; (batch, number) is the order of arrival.
+
+    A day has hundreds of thousands: times and names are kept once per batch, which leaves some thirty bytes a row.
+    """
 
     __tablename__ = "tick"
     __table_args__ = (
         *money("price_paise", least=1),
         *money("bid_paise", "ask_paise"),
+        CheckConstraint("after_ms >= 0", name="after_its_batch_began"),
         ONE_TREE,
     )
 
     batch: int = Field(primary_key=True, sa_type=ROW_NUMBER, foreign_key="tick_batch.batch")
     number: int = Field(primary_key=True)
-    at: datetime
-    security: str
+    after_ms: int
+    security: int = Field(sa_type=ROW_NUMBER, foreign_key="security.number")
     price_paise: int = Field(sa_type=PAISE)
     bid_paise: int = Field(sa_type=PAISE)
     ask_paise: int = Field(sa_type=PAISE)

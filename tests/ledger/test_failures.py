@@ -101,7 +101,7 @@ def test_an_intent_does_not_wait_for_a_long_batch(hasty, day):
 
     def batch() -> None:
         def work(transaction) -> None:
-            transaction.run("INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, ?)", day.session_id, "f")
+            transaction.run("INSERT INTO security (security) VALUES (?)", "IDX_I:13")
             inside.set()
             release.wait(BOUND_S)
 
@@ -125,12 +125,12 @@ def test_an_intent_does_not_wait_for_a_long_batch(hasty, day):
 
 def test_a_failure_inside_a_write_leaves_nothing_and_frees_the_lock(hasty, day):
     def work(transaction) -> None:
-        transaction.run("INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, ?)", day.session_id, "f")
+        transaction.run("INSERT INTO security (security) VALUES (?)", "IDX_I:13")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         hasty._database.write(work)
-    assert hasty.rows("SELECT COUNT(*) FROM tick_batch") == [(0,)]
+    assert hasty.rows("SELECT COUNT(*) FROM security") == [(0,)]
     hasty.record_intent(day.intent(1))
 
 

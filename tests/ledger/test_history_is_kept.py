@@ -100,7 +100,7 @@ INSERTS = {
     "a mode that is not": "INSERT INTO session VALUES ('x', 'a', 'NIFTY', 'demo', '2025-11-20', 's')",
     "a second session of the same day": "INSERT INTO session VALUES ('x', '1000000009', 'NIFTY', 'rehearsal', '2025-11-20', 's')",
     "a charge below zero": "INSERT INTO charge VALUES ('{order}', 2, 1, 1, 1, 1, 1, -1, 'v')",
-    "a tick without a price": "INSERT INTO tick VALUES (1, 99, '2025-11-20 04:00:00', 'IDX_I:13', 0, 0, 0)",
+    "a tick without a price": "INSERT INTO tick VALUES (1, 99, 0, 1, 0, 0, 0)",
     "a candle whose low is above its close": "INSERT INTO candle VALUES ('{session}', 5, '2025-11-20 04:00:00', 10, 12, 9, 8, 5, NULL, 0, NULL, NULL)",
     "a direction that is not": "INSERT INTO candle VALUES ('{session}', 5, '2025-11-20 04:00:00', 10, 12, 9, 11, 5, NULL, 2, NULL, NULL)",
 }

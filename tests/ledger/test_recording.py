@@ -319,8 +319,8 @@ def test_a_closed_ledger_says_so(ledger_url, day):
 def test_questions_change_nothing(ledger, lease, day):
     """`rows` takes any SQL: it reads, and cannot write."""
     with pytest.raises(LedgerUnavailable, match=r"(?i)read-?only"):
-        ledger.rows("INSERT INTO tick_batch (session_id, fingerprint) VALUES (?, 'x') RETURNING batch", day.session_id)
-    assert ledger.rows("SELECT COUNT(*) FROM tick_batch") == [(0,)]
+        ledger.rows("INSERT INTO security (security) VALUES (?) RETURNING number", "IDX_I:13")
+    assert ledger.rows("SELECT COUNT(*) FROM security") == [(0,)]
     ledger.record_candles([day.candle(1)])  # a connection that has read can write again
 
 

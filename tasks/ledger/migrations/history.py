@@ -13,6 +13,7 @@ HISTORY_TABLES = (
     "fill",
     "decision",
     "candle",
+    "security",
     "tick_batch",
     "tick",
     "command",

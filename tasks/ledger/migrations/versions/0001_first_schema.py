@@ -45,6 +45,13 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "security",
+        sa.Column("number", ROW_NUMBER, nullable=False),
+        sa.Column("security", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_security")),
+        sa.UniqueConstraint("security", name=op.f("uq_security_security")),
+    )
+    op.create_table(
         "session",
         sa.Column("session_id", sa.String(), nullable=False),
         sa.Column("account", sa.String(), nullable=False),
@@ -75,13 +82,11 @@ def upgrade() -> None:
         sa.Column("macd", sa.Double(), nullable=True),
         sa.Column("macd_signal", sa.Double(), nullable=True),
         sa.CheckConstraint(
-            "close_paise >= 1 AND close_paise = CAST(close_paise AS BIGINT)",
-            name=op.f("ck_candle_close_whole_paise"),
+            "close_paise >= 1 AND close_paise = CAST(close_paise AS BIGINT)", name=op.f("ck_candle_close_whole_paise")
         ),
         sa.CheckConstraint("direction IN (-1, 0, 1)", name=op.f("ck_candle_direction_known")),
         sa.CheckConstraint(
-            "high_paise >= 1 AND high_paise = CAST(high_paise AS BIGINT)",
-            name=op.f("ck_candle_high_whole_paise"),
+            "high_paise >= 1 AND high_paise = CAST(high_paise AS BIGINT)", name=op.f("ck_candle_high_whole_paise")
         ),
         sa.CheckConstraint(
             "low_paise <= open_paise AND low_paise <= close_paise"
@@ -92,8 +97,7 @@ def upgrade() -> None:
             "low_paise >= 1 AND low_paise = CAST(low_paise AS BIGINT)", name=op.f("ck_candle_low_whole_paise")
         ),
         sa.CheckConstraint(
-            "open_paise >= 1 AND open_paise = CAST(open_paise AS BIGINT)",
-            name=op.f("ck_candle_open_whole_paise"),
+            "open_paise >= 1 AND open_paise = CAST(open_paise AS BIGINT)", name=op.f("ck_candle_open_whole_paise")
         ),
         sa.CheckConstraint("seconds > 0", name=op.f("ck_candle_seconds_positive")),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_candle_session_id")),
@@ -161,12 +165,10 @@ def upgrade() -> None:
             name=op.f("ck_intent_freeze_quantity_whole_units"),
         ),
         sa.CheckConstraint(
-            "lot_size >= 1 AND lot_size = CAST(lot_size AS BIGINT)",
-            name=op.f("ck_intent_lot_size_whole_units"),
+            "lot_size >= 1 AND lot_size = CAST(lot_size AS BIGINT)", name=op.f("ck_intent_lot_size_whole_units")
         ),
         sa.CheckConstraint(
-            "quantity >= 1 AND quantity = CAST(quantity AS BIGINT)",
-            name=op.f("ck_intent_quantity_whole_units"),
+            "quantity >= 1 AND quantity = CAST(quantity AS BIGINT)", name=op.f("ck_intent_quantity_whole_units")
         ),
         sa.CheckConstraint(
             "reference_paise >= 0 AND reference_paise = CAST(reference_paise AS BIGINT)",
@@ -209,6 +211,7 @@ def upgrade() -> None:
         "tick_batch",
         sa.Column("batch", ROW_NUMBER, nullable=False),
         sa.Column("session_id", sa.String(), nullable=False),
+        sa.Column("began_at", UTCDateTime(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_tick_batch_session_id")),
         sa.PrimaryKeyConstraint("batch", name=op.f("pk_tick_batch")),
@@ -228,8 +231,7 @@ def upgrade() -> None:
             name=op.f("ck_client_order_limit_whole_paise"),
         ),
         sa.CheckConstraint(
-            "quantity >= 1 AND quantity = CAST(quantity AS BIGINT)",
-            name=op.f("ck_client_order_quantity_whole_units"),
+            "quantity >= 1 AND quantity = CAST(quantity AS BIGINT)", name=op.f("ck_client_order_quantity_whole_units")
         ),
         sa.ForeignKeyConstraint(
             ["session_id", "intent"],
@@ -238,10 +240,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("client_order_id", name=op.f("pk_client_order")),
         sa.UniqueConstraint(
-            "session_id",
-            "intent",
-            "slice_number",
-            name=op.f("uq_client_order_session_id_intent_slice_number"),
+            "session_id", "intent", "slice_number", name=op.f("uq_client_order_session_id_intent_slice_number")
         ),
         sqlite_with_rowid=False,
     )
@@ -273,11 +272,12 @@ def upgrade() -> None:
         "tick",
         sa.Column("batch", ROW_NUMBER, nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("at", UTCDateTime(), nullable=False),
-        sa.Column("security", sa.String(), nullable=False),
+        sa.Column("after_ms", sa.Integer(), nullable=False),
+        sa.Column("security", ROW_NUMBER, nullable=False),
         sa.Column("price_paise", sa.BigInteger(), nullable=False),
         sa.Column("bid_paise", sa.BigInteger(), nullable=False),
         sa.Column("ask_paise", sa.BigInteger(), nullable=False),
+        sa.CheckConstraint("after_ms >= 0", name=op.f("ck_tick_after_its_batch_began")),
         sa.CheckConstraint(
             "ask_paise >= 0 AND ask_paise = CAST(ask_paise AS BIGINT)", name=op.f("ck_tick_ask_whole_paise")
         ),
@@ -285,10 +285,10 @@ def upgrade() -> None:
             "bid_paise >= 0 AND bid_paise = CAST(bid_paise AS BIGINT)", name=op.f("ck_tick_bid_whole_paise")
         ),
         sa.CheckConstraint(
-            "price_paise >= 1 AND price_paise = CAST(price_paise AS BIGINT)",
-            name=op.f("ck_tick_price_whole_paise"),
+            "price_paise >= 1 AND price_paise = CAST(price_paise AS BIGINT)", name=op.f("ck_tick_price_whole_paise")
         ),
         sa.ForeignKeyConstraint(["batch"], ["tick_batch.batch"], name=op.f("fk_tick_batch")),
+        sa.ForeignKeyConstraint(["security"], ["security.number"], name=op.f("fk_tick_security")),
         sa.PrimaryKeyConstraint("batch", "number", name=op.f("pk_tick")),
         sqlite_with_rowid=False,
     )
@@ -316,12 +316,10 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("revision > 0", name=op.f("ck_charge_revision_positive")),
         sa.CheckConstraint(
-            "sebi_paise >= 0 AND sebi_paise = CAST(sebi_paise AS BIGINT)",
-            name=op.f("ck_charge_sebi_whole_paise"),
+            "sebi_paise >= 0 AND sebi_paise = CAST(sebi_paise AS BIGINT)", name=op.f("ck_charge_sebi_whole_paise")
         ),
         sa.CheckConstraint(
-            "stamp_paise >= 0 AND stamp_paise = CAST(stamp_paise AS BIGINT)",
-            name=op.f("ck_charge_stamp_whole_paise"),
+            "stamp_paise >= 0 AND stamp_paise = CAST(stamp_paise AS BIGINT)", name=op.f("ck_charge_stamp_whole_paise")
         ),
         sa.CheckConstraint(
             "stt_paise >= 0 AND stt_paise = CAST(stt_paise AS BIGINT)", name=op.f("ck_charge_stt_whole_paise")
@@ -344,8 +342,7 @@ def upgrade() -> None:
             "quantity >= 1 AND quantity = CAST(quantity AS BIGINT)", name=op.f("ck_fill_quantity_whole_units")
         ),
         sa.CheckConstraint(
-            "value_paise >= 1 AND value_paise = CAST(value_paise AS BIGINT)",
-            name=op.f("ck_fill_value_whole_paise"),
+            "value_paise >= 1 AND value_paise = CAST(value_paise AS BIGINT)", name=op.f("ck_fill_value_whole_paise")
         ),
         sa.ForeignKeyConstraint(
             ["client_order_id"], ["client_order.client_order_id"], name=op.f("fk_fill_client_order_id")
@@ -406,6 +403,7 @@ def downgrade() -> None:
     op.drop_table("command")
     op.drop_table("candle")
     op.drop_table("session")
+    op.drop_table("security")
     op.drop_table("lease_taking")
     op.drop_table("lease")
     if op.get_context().dialect.name == "postgresql":

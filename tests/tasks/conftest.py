@@ -88,10 +88,8 @@ def seeded_candles() -> list[CandleRecord]:
     return candles
 
 
-def record_order(
-    ledger, fence, *, intent, trade, side, at_ms, quantity, price_paise, reason, why, strike, option_type
-):
-    """An intent, its order and its one fill."""
+def record_order(ledger, fence, *, intent, trade, side, at_ms, quantity, price_paise, reason, why, strike, option_type):
+    """An intent, its order, and the two executions that filled it."""
     client_order_id = f"test-{intent}"
     ledger.record_intent(
         IntentRecord(
@@ -125,15 +123,17 @@ def record_order(
             ),
         )
     )
-    ledger.record_fill(
-        FillRecord(
-            client_order_id=client_order_id,
-            cumulative_quantity=quantity,
-            quantity=quantity,
-            value_paise=quantity * price_paise,
-            at_ms=at_ms + 120,
+    first = quantity // 2
+    for cumulative, step in ((first, first), (quantity, quantity - first)):
+        ledger.record_fill(
+            FillRecord(
+                client_order_id=client_order_id,
+                cumulative_quantity=cumulative,
+                quantity=step,
+                value_paise=step * price_paise,
+                at_ms=at_ms + 120,
+            )
         )
-    )
 
 
 def flips_of(candles, after=60, apart=800):
@@ -160,7 +160,7 @@ def facts_at(candle, flipped=True):
     }
 
 
-def write_day(ledger: Ledger, *, leave_open: bool = False, reconciled: bool = True) -> RecordedDay:
+def write_day(ledger: Ledger, *, leave_open: bool = False, reconciled: bool = True, priced: bool = True) -> RecordedDay:
     """Write the day; `leave_open` leaves the last trade unsold."""
     ledger.open_session(KEY, "salt")
     fence = ledger.leases.take(KEY, "test", OPEN_MS).fence
@@ -265,7 +265,8 @@ def write_day(ledger: Ledger, *, leave_open: bool = False, reconciled: bool = Tr
         )
     )
     ledger.record_decisions(decisions)
-    price_orders(ledger, KEY.session_id, rates_on(DAY, "NSE"))
+    if priced:
+        price_orders(ledger, KEY.session_id, rates_on(DAY, "NSE"))
     if reconciled:
         ledger.record_reconciliation(KEY.session_id, "run-2", OPEN_MS + 24_000_000, "clean", [])
     return RecordedDay(ledger=ledger)

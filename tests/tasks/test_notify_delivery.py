@@ -285,6 +285,17 @@ def test_what_was_not_delivered_is_delivered_at_the_next_start(receiver, tmp_pat
     assert list(tmp_path.glob("*")) == []
 
 
+def test_a_target_that_heard_it_does_not_hear_it_again_after_a_restart(receiver, tmp_path):
+    heard, missed = f"json://127.0.0.1:{receiver.port}/heard", f"json://127.0.0.1:{receiver.port}/missed"
+    keys = [parse_target(url).key for url in (heard, missed)]
+    line = {"id": "1", "queued_ms": real_now_ms(), "targets": keys, "notice": notice_to_json(notice("once"))}
+    done = {"done": "1", "target": keys[0]}
+    (tmp_path / "dead.jsonl").write_text(f"{json.dumps(line)}\n{json.dumps(done)}\n")
+    with Notifier([heard, missed], spool=tmp_path):
+        until(lambda: receiver.paths)
+    assert receiver.paths == ["/missed"]
+
+
 CRASHING = """
 import os, sys
 from strategy.actions import Severity

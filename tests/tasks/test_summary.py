@@ -52,9 +52,7 @@ def test_money_adds_up_to_the_ledgers_own_day_total(recorded_day):
 
 
 def test_a_day_that_ended_well_is_sound_and_has_no_faults(recorded_day):
-    summary = DaySummary.build(
-        recorded_day.ledger, recorded_day.session_id, flow_runs=RUNS, report=Path("r.html")
-    )
+    summary = DaySummary.build(recorded_day.ledger, recorded_day.session_id, flow_runs=RUNS, report=Path("r.html"))
     assert summary.is_sound
     assert summary.faults == ()
     assert summary.report == "r.html"
@@ -65,6 +63,7 @@ def test_a_day_that_ended_well_is_sound_and_has_no_faults(recorded_day):
     ("day", "runs", "fault"),
     [
         ({"leave_open": True}, RUNS, "still open: 65 × NIFTY"),
+        ({"priced": False}, RUNS, "charges are not known for every order yet"),
         ({"reconciled": False}, RUNS, "not compared with the broker yet"),
         (
             {},

@@ -139,6 +139,20 @@ def ledger_migrate() -> int:
     return 0
 
 
+@ledger_app.command(name="check")
+def ledger_check() -> int:
+    """Verify every invariant of the ledger and say what is wrong."""
+    from tasks.connect import open_ledger
+    from tasks.ledger.check import check
+
+    with open_ledger() as ledger:
+        violations = check(ledger)
+    for violation in violations:
+        print(violation)
+    print("the ledger is sound" if not violations else f"{len(violations)} violations")
+    return 1 if violations else 0
+
+
 def _start(deployment: str, parameters: dict[str, str]) -> int:
     from typing import cast
 

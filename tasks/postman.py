@@ -9,7 +9,9 @@ Invariants:
 """
 
 import logging
+import secrets
 import threading
+from collections import deque
 
 from strategy.events import Caution, Command, CommandKind
 from tasks.clock import Clock, real_now_ms
@@ -34,6 +36,7 @@ class Postman:
         self._inbox = inbox
         self._clock = clock
         self._delivered: set[str] = set()
+        self._asked: deque[CommandRecord] = deque()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._walk, name="postman", daemon=True)
         self._renewed_ms = real_now_ms()
@@ -49,8 +52,22 @@ class Postman:
         self._closing.set()
         self._thread.join(5.0)
 
+    def ask(self, kind: CommandKind, reason: str, requested_by: str) -> None:
+        """A command of this process's own surroundings (a signal, say). Safe in a signal handler."""
+        self._asked.append(
+            CommandRecord(
+                command_id=secrets.token_hex(8),
+                session_id=self._session_id,
+                kind=kind,
+                reason=reason,
+                requested_by=requested_by,
+                requested_at_ms=real_now_ms(),
+            )
+        )
+
     def _walk(self) -> None:
         while not self._closing.wait(POLL_PERIOD_S):
+            self._take_own()
             try:
                 self._renew_lease()
                 for record in self._ledger.open_commands(self._session_id):
@@ -59,6 +76,15 @@ class Postman:
             except LedgerUnavailable as error:
                 LOG.warning("ledger away: %s", error)
                 self._caution("ledger_unavailable", active=True)
+
+    def _take_own(self) -> None:
+        while self._asked:
+            record = self._asked.popleft()
+            try:
+                self._ledger.request_command(record)
+            except LedgerUnavailable as error:
+                LOG.warning("the ledger did not take the command %s: %s", record.kind, error)
+            self._deliver(record)
 
     def _renew_lease(self) -> None:
         now_ms = real_now_ms()

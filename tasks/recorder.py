@@ -8,10 +8,12 @@ Invariants:
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from strategy.events import Tick
-from tasks.ledger import LedgerUnavailable
+from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.records import CandleRecord, DecisionRecord
 from tasks.ledger.store import Ledger
 
@@ -98,13 +100,16 @@ class Recorder:
             batch, self._waiting = self._waiting, _Batch()
         if not batch:
             return True
+        # Decisions first: they are what a restart needs most. Every write is a no-op when repeated.
+        writes: list[Callable[[], object]] = [
+            lambda: self._ledger.record_decisions(batch.decisions),
+            lambda: self._ledger.record_candles(batch.candles),
+            *(partial(self._ledger.answer_command, *answer) for answer in batch.answers),
+            lambda: self._ledger.record_ticks(self._session_id, batch.ticks),
+        ]
         try:
-            # Decisions first: they are what a restart needs most. Every write is a no-op when repeated.
-            self._ledger.record_decisions(batch.decisions)
-            self._ledger.record_candles(batch.candles)
-            for command_id, answer, at_ms in batch.answers:
-                self._ledger.answer_command(command_id, answer, at_ms)
-            self._ledger.record_ticks(self._session_id, batch.ticks)
+            for write in writes:
+                self._try(write)
         except LedgerUnavailable as error:
             LOG.warning("ledger away, history waits: %s", error)
             self.is_behind = True
@@ -118,3 +123,11 @@ class Recorder:
             return False
         self.is_behind = False
         return True
+
+    @staticmethod
+    def _try(write: Callable[[], object]) -> None:
+        try:
+            write()
+        except LedgerRefused as refused:
+            # It can never be recorded; keeping it would keep everything behind it out as well.
+            LOG.error("left out of the ledger for good: %s", refused)  # noqa: TRY400 (the text says all)

@@ -10,14 +10,14 @@ Invariants:
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from strategy.events import Command, CommandKind, Fill, IntentClosed, Tick
+from strategy.events import CommandKind, Fill, IntentClosed, Tick
 from strategy.orders import order_policy
 from strategy.plan import DayPlan, plan_day
 from strategy.session import start
@@ -201,7 +201,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
             holding="; ".join(f"{p.held} x {p.contract.name}" for p in state.book.positions if p.held),
         )
     )
-    with _stopping_on_signals(inbox, clock.now_ms):
+    with _stopping_on_signals(postman):
         end = trade(desk, state, opening, heard)
     return _finish(connections, plan, end)
 
@@ -288,18 +288,11 @@ def _is_idle(part: Execution | Quotes) -> bool:
 
 
 @contextmanager
-def _stopping_on_signals(inbox: Inbox[object], now_ms: Callable[[], int]) -> Iterator[None]:
+def _stopping_on_signals(postman: Postman) -> Iterator[None]:
     """While trading, a signal to end is a command to the session, not an exception in the middle of it."""
 
     def stop(number: int, _frame: object) -> None:
-        inbox.put(
-            Command(
-                at_ms=now_ms(),
-                command_id=f"signal-{number}",
-                kind=CommandKind.STOP,
-                reason=signal.Signals(number).name,
-            )
-        )
+        postman.ask(CommandKind.STOP, reason=signal.Signals(number).name, requested_by="signal")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

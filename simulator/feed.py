@@ -42,7 +42,7 @@ class FeedSession:
         self.modes: dict[str, str] = {}
         self.newcomers: list[str] = []  # subscribed since the last packets: they are introduced first
         self.outgoing: list[tuple[int, bytes]] = []
-        self.late: deque[tuple[int, int, bytes]] = deque()
+        self.late: deque[tuple[int, bytes]] = deque()  # with the moment when each is due
 
 
 class FeedRoom:
@@ -170,13 +170,13 @@ class FeedRoom:
         for session in self.sessions.values():
             if lag is not None:
                 delay_ms = round(lag.number("lag_s", 5.0) * 1000)
-                session.late.extend((at + delay_ms, at, packet) for at, packet in session.outgoing)
+                session.late.extend((at + delay_ms, packet) for at, packet in session.outgoing)
                 session.outgoing = []
-            if session.late:
-                due = []
-                while session.late and session.late[0][0] <= now_ms:
-                    due.append(session.late.popleft()[1:])
-                session.outgoing = due + session.outgoing
+            # A connection keeps the order of its bytes: what was late goes first, all of it once the lag is over.
+            due: list[tuple[int, bytes]] = []
+            while session.late and (lag is None or session.late[0][0] <= now_ms):
+                due.append(session.late.popleft())
+            session.outgoing = due + session.outgoing
             if session.outgoing:
                 self._write(session, stacked=stacking or session.stacked)
 

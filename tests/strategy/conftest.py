@@ -33,10 +33,12 @@ from strategy.actions import (
     PollQuote,
     Resumed,
     SessionOver,
+    Severity,
     StopMoved,
     Watch,
 )
 from strategy.calendar import ist_ms, trading_day
+from strategy.candles import Candle
 from strategy.charges import rates_on
 from strategy.events import (
     Caution,
@@ -152,6 +154,15 @@ class World:
     def _take(self, event, actions):
         self.log.append((event, actions))
         for action in actions:
+            # Whatever is said is said now, and in full.
+            assert action.at_ms == self.state.now_ms
+            if isinstance(action, Alert):
+                assert isinstance(action.severity, Severity)
+                assert action.message
+            if isinstance(action, Adopt | Enter | Exit | EntryRefused):
+                assert action.why.facts
+            if isinstance(action, Answered):
+                assert action.command_id in {e.command_id for e, _ in self.log if isinstance(e, Command)}
             if isinstance(action, Enter | Exit):
                 assert action.intent not in self.live
                 self.live[action.intent] = Live(action)
@@ -235,8 +246,6 @@ class World:
 
     def candles(self):
         """The base candles so far, closed ones and the open one, as a ledger with ticks would have them."""
-        from strategy.candles import Candle  # noqa: PLC0415 (a test double's own need)
-
         closed = [
             Candle(c.start_ms, c.seconds, c.open_paise, c.high_paise, c.low_paise, c.close_paise, c.ticks)
             for c in self.actions(CandleClosed)

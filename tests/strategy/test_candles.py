@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from strategy.calendar import ist_ms
 from strategy.candles import Candle, IndexTicks, candles_of, interval_start_ms, merge, take_tick, take_time
-from strategy.params import CANDLE_SECONDS
+from strategy.contradictions import CANDLE_SECONDS
 
 DAY = date(2026, 11, 19)
 OPEN_MS = ist_ms(DAY, time(9, 15))

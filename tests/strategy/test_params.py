@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from strategy.params import CANDLE_SECONDS, Params
+from strategy.contradictions import CANDLE_SECONDS
+from strategy.params import Params
 
 DEFAULTS = {
     "index": "NIFTY",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from strategy.actions import Alert, Answered, Enter, Exit, Halted, Severity
+from strategy.actions import Adopt, Alert, Answered, Enter, Exit, Explanation, Halted, Severity
 from strategy.events import Command, CommandKind, Fill, Outcome, Side
 from strategy.history import History, PastIntent, UnknownPosition
 
@@ -481,6 +481,55 @@ def test_commands_are_answered_with_what_happened(rules):
     assert answer.command_id == f"squareoff-{rules.at_ms('09:31:05')}"
 
 
+def test_what_operators_are_told(rules):
+    """Each answer says what is so now, or what was expected."""
+    world = rules.World(rules.params(daily_max_loss=2000))
+    ms = rules.at_ms("09:31:00")
+
+    def ask(kind, loss=None, count=None):
+        said = world.send(
+            Command(
+                at_ms=ms,
+                command_id=f"c{len(world.log)}",
+                kind=CommandKind(kind),
+                daily_max_loss_paise=loss,
+                max_trades_per_day=count,
+            )
+        )
+        return [action.answer for action in said if isinstance(action, Answered)]
+
+    assert ask("resume") == ["there was no halt to lift"]
+    assert ask("halt") == ["halted: no new entries; exits go on"]
+    assert ask("resume") == ["resumed: entries are possible again"]
+    assert ask("tighten") == ["refused: name a limit to lower"]
+    assert ask("tighten", loss=0) == ["refused: daily_max_loss must be above 0"]
+    assert ask("tighten", loss=2000_01, count=6) == [
+        "refused: daily_max_loss is 2000.00 rupees and can only be lowered; max_trades_per_day is 5 and can only be lowered"
+    ]
+    assert ask("tighten", count=-1) == ["refused: max_trades_per_day must not be negative"]
+    assert ask("tighten", loss=1) == ["limits lowered for the rest of the day"]
+    assert ask("tighten", loss=2) == ["refused: daily_max_loss is 0.01 rupees and can only be lowered"]
+    assert ask("squareoff") == ["flat; trades settled today: 0, gross 0.00 rupees"]
+    assert ask("halt") == ["halted: no new entries; exits go on"]
+    assert ask("resume") == ["still halted for the day: manual_squareoff"]
+    assert world.actions(Halted)[0].reason == "operator"
+
+
+def test_what_is_said_of_bad_ticks(rules):
+    world = rules.World(rules.params())
+    world.timer(rules.at_ms("09:31:00"))
+    for price in (24_500_00, 30_000_00, 0):
+        world.spot(rules.at_ms("09:31:00"), price)
+    world.spot(rules.at_ms("09:32:00"), 24_500_00)
+    world.spot(rules.at_ms("09:32:00"), 24_500_00)
+    texts = [alert.message for alert in world.actions(Alert) if alert.kind == "ticks_quarantined"]
+    assert texts == [
+        "1 ticks not used today: 0 not a price, 1 leaps of more than 20 %, 0 ahead of the clock",
+        "2 ticks not used today: 1 not a price, 1 leaps of more than 20 %, 0 ahead of the clock",
+        "4 ticks not used today: 1 not a price, 1 leaps of more than 20 %, 2 ahead of the clock",
+    ]
+
+
 def test_a_command_that_waited_learns_that_the_market_closed(rules):
     world = rules.play(
         """
@@ -656,6 +705,38 @@ def test_an_unknown_position_is_treated_by_the_setting(rules, policy, said, late
     assert (stranger.security in world.watched) == (policy != "halt")
     if policy == "adopt":
         assert rules.render(world.tick(rules.at_ms("10:00:02"), stranger.security, 30_00)) == "exit:stop_loss"
+
+
+def test_adopted_positions_are_trades_like_any_other(rules):
+    """Numbers go on, nothing is mixed up, and a second start reads them back from the ledger."""
+    strangers = tuple(
+        UnknownPosition(contract=rules.contract(strike, "PE"), quantity=quantity, value_paise=value_paise)
+        for strike, quantity, value_paise in ((24_000, 65, 65 * 80_00 + 7), (24_100, 130, 130 * 90_00))
+    )
+    ms = rules.at_ms("10:00:00")
+    params = rules.params(on_unknown_position="adopt")
+    world = rules.World(params, history=History(unknown=strangers), started_ms=ms)
+    why = Explanation(facts={"on_unknown_position": "adopt"})
+    assert world.actions(Adopt) == [
+        Adopt(
+            at_ms=ms,
+            intent=number,
+            trade=number,
+            contract=found.contract,
+            quantity=found.quantity,
+            value_paise=found.value_paise,
+            why=why,
+        )
+        for number, found in enumerate(strangers, start=1)
+    ]
+    first, second = world.state.book.positions
+    assert (first.held, first.cost_paise, first.stop_paise, first.opened_ms) == (65, 65 * 80_00 + 7, 30_00, ms)
+    assert (second.held, second.cost_paise, second.entry.reference_paise) == (130, 130 * 90_00, 90_00)
+    assert (first.entry.decided_at_ms, first.entry.reference_paise, first.entry.why) == (ms, 80_00, why)
+    assert not first.is_in_flight
+    assert (world.state.book.last_intent, world.state.book.last_trade) == (2, 2)
+    (exit_,) = world.tick(ms + 1_000, strangers[0].contract.security, 20_00)
+    assert (exit_.intent, exit_.trade, exit_.quantity) == (3, 1, 65)
 
 
 def test_an_exit_without_its_entry_is_refused_at_the_start(rules):

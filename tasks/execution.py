@@ -9,8 +9,8 @@ Invariants:
    later.
 2. Once the lease is lost nothing is placed, modified or cancelled any more; reading goes on.
 3. Every request gets exactly one reply, whatever the broker's adapter does.
-4. A call that hangs holds up neither the loop nor, with `workers` > 1, an order of another intent; reads and
-   writes have threads of their own.
+4. A call that hangs holds up neither the loop nor, with more than one worker, an order of another intent; from three
+   workers on, reading has threads of its own. One worker does everything in order (lock-step).
 5. `submit`, `cancel_entry`, `on_event`, `recover` and `idle` belong to the loop's thread.
 """
 

@@ -515,3 +515,19 @@ def test_time_never_runs_backwards():
     desk, _ = step(Desk(prefix="261120N-k3f"), event_of(10_000, "buy 65 at 100"), POLICY)
     desk, _ = step(desk, Timer(at_ms=5_000), POLICY)
     assert desk.now_ms == 10_000
+
+
+def test_a_fill_that_the_book_never_completes_calls_a_person_once():
+    """TRADED without its quantity, again and again: not believed, not ended, and said aloud."""
+    desk, _ = step(Desk(prefix="261120N-k3f"), event_of(0, "buy 65 at 100"), POLICY)
+    desk, _ = step(desk, event_of(100, "A accepted"), POLICY)
+    alerts = []
+    for seconds in range(1, 60):
+        desk, outputs = step(desk, event_of(seconds * 1000, "-"), POLICY)
+        if "look up A" in map(told, outputs):
+            desk, outputs = step(desk, event_of(seconds * 1000, "A found TRADED"), POLICY)
+            alerts += [told(output) for output in outputs]
+        if "cancel A" in map(told, outputs):
+            desk, _ = step(desk, event_of(seconds * 1000, "A rejected CANCEL"), POLICY)
+    assert alerts == ["order_short_of_its_fill!"]
+    assert desk.open_intents == (7,)

@@ -239,6 +239,7 @@ class Floor:
     def kill(self):
         """The process is gone, and with it the records that waited to be written."""
         scribe = self.execution._scribe
+        scribe._keep = lambda _: None
         with scribe._changed:
             scribe._waiting.clear()
             scribe._closing.set()
@@ -621,20 +622,37 @@ def test_a_hanging_request_does_not_hold_up_the_exit_of_another_order(wide_floor
     assert floor.ends()[hanging] == Outcome.FILLED
 
 
-def test_a_request_that_hangs_for_long_is_looked_up_and_not_taken_for_absent(wide_floor):
-    floor = wide_floor
-    floor.exchange.faults = ["hang"]
-    floor.exit()
-    for _ in range(60):
-        floor.at_ms += 1_000
-        floor.take(Timer(at_ms=floor.at_ms))
-        while (event := floor.inbox.get(0.0)) is not None:
-            floor.take(event)
-    assert "order_unknown" in floor.alerts()
-    assert floor.ends() == {}
-    floor.exchange.released.set()
-    floor.run(10, until_closed=True)
-    assert floor.ends() == {1: Outcome.FILLED}
+def test_a_request_that_hangs_for_long_is_looked_up_and_not_taken_for_absent(sqlite_ledger_url, tmp_path):
+    """Reading has a thread of its own: it goes on while a writer hangs."""
+    for floor in _floor(sqlite_ledger_url, tmp_path, workers=3):
+        floor.exchange.faults = ["hang"]
+        floor.exit()
+        while "place 261120N-k3f-1-0" not in floor.exchange.calls:
+            threading.Event().wait(0.001)
+        for _ in range(60):
+            floor.at_ms += 1_000
+            floor.take(Timer(at_ms=floor.at_ms))
+            if floor.execution._asked > 1:  # a look-up is on its way beside the hanging request
+                event = floor.inbox.get(5.0)
+                assert event is not None, "the reading waits for the hanging request"
+                floor.take(event)
+        assert "find" in floor.exchange.calls
+        assert "order_unknown" in floor.alerts()
+        assert floor.ends() == {}
+        floor.exchange.released.set()
+        floor.run(10, until_closed=True)
+        assert floor.ends() == {1: Outcome.FILLED}
+
+
+def test_an_order_that_cannot_be_found_by_our_id_is_found_in_the_book(floor):
+    """Dhan answers 404 to a look-up by correlation id while the order is in transit."""
+    floor.exchange.faults = ["lose_reply"]
+    floor.exchange.pushes = "never"
+    floor.exchange.find_order = lambda _: None
+    intent = floor.exit()
+    floor.run(30, until_closed=True)
+    assert floor.ends() == {intent: Outcome.FILLED}
+    assert floor.recorded() == floor.truth()
 
 
 def test_events_for_others_pass_by(floor):

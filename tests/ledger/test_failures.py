@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -194,6 +194,28 @@ def test_many_threads_record_one_fill_once(ledger, lease, day):
     for thread in threads:
         thread.join()
     assert sorted(told) == [False, False, False, True]
+
+
+def test_two_tellings_that_overlap_never_count_a_unit_twice(ledger, lease, day):
+    """One has seen the order's parts, the other its whole, in the same moment: one of them yields, either way."""
+    rounds = 25
+    ledger.record_intent(day.intent(1, quantity=75 * rounds, slices=rounds))
+    barrier = threading.Barrier(2)
+
+    def tell(quantity: int) -> None:
+        for slice_number in range(1, rounds + 1):
+            barrier.wait(BOUND_S)
+            with suppress(LedgerRefused):
+                ledger.record_fill(day.fill(1, quantity, slice_number=slice_number))
+
+    threads = [threading.Thread(target=tell, args=[quantity]) for quantity in (25, 75)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    filled = ledger.rows("SELECT SUM(quantity) FROM fill GROUP BY client_order_id")
+    assert {int(quantity) for (quantity,) in filled} <= {25, 75}
+    assert len(filled) == rounds
 
 
 WRITER = """

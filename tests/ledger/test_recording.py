@@ -204,6 +204,7 @@ def test_charges_priced_anew_become_the_revision_that_counts(ledger, lease, day)
     for charge in (first, second, second, first):
         ledger.record_charges([charge])
         assert ledger.charges(day.session_id) == (charge,)
+        assert ledger.trades(day.session_id)[0].charges_paise == charge.total_paise
     assert ledger.rows("SELECT revision, stt_paise FROM charge ORDER BY revision") == [(1, 7_50), (2, 9_99), (3, 7_50)]
 
 
@@ -365,3 +366,13 @@ def test_nothing_is_recorded_for_nothing(ledger, lease, day):
     ledger.record_ticks(day.session_id, [])
     ledger.record_charges([])
     assert ledger.rows("SELECT COUNT(*) FROM tick_batch") == [(0,)]
+
+
+def test_ticks_that_came_late_keep_their_times_and_their_place(ledger, lease, day):
+    ticks = [
+        Tick(at_ms=day.at(second), security=security, price_paise=100_00 + second, bid_paise=99_95, ask_paise=100_05)
+        for second, security in ((5, "IDX_I:13"), (2, "NSE_FNO:47317"), (5, "IDX_I:13"), (3, "IDX_I:13"))
+    ]
+    ledger.record_ticks(day.session_id, ticks)
+    ledger.record_ticks(day.session_id, ticks[1:])
+    assert ledger.ticks(day.session_id) == (*ticks, *ticks[1:])

@@ -1,19 +1,24 @@
 """What stands outside Dhan's paths: the market's clock, the lock-step with the bot, faults, and the truth.
 
-GET /control/clock, /control/truth, /control/requests, /control/faults; POST /control/faults (a list), /control/advance
-({"to": "10:15:00"} or {"seconds": 30}; lock-step only), /control/settings ({"stack": true}); DELETE /control/faults.
-The WebSocket /control/lockstep plays one slice per message, see `LockStepRoom`.
+* GET /control/clock, /control/truth, /control/requests, /control/faults
+* POST /control/faults: a list of faults (faults.py); DELETE /control/faults
+* POST /control/advance: {"to": "10:15:00"} or {"seconds": 30}; in lock-step only
+* POST /control/restart: the day again from its beginning, see `restart`; in lock-step only
+* POST /control/settings: {"stack": true}
+* WebSocket /control/lockstep: one slice per message, see `LockStepRoom`
 """
 
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import time
 from typing import Any
 
 from simulator.faults import KNOWN, FaultInvalid, render_faults
 from simulator.orders import Order
 from simulator.sessions import ist_text, moment_ms
+from simulator.setup import DayInvalid, Setup
 from simulator.stage import Stage
 from simulator.wire import Request, Response, WebSocket
 
@@ -25,9 +30,10 @@ _REJOIN_TIMEOUT_S = 10.0
 class ControlApi:
     """Handlers of /control/…, and the log of the requests that Dhan's paths received."""
 
-    def __init__(self, stage: Stage, speed: float) -> None:
+    def __init__(self, stage: Stage, speed: float, restart: Callable[[Setup], None]) -> None:
         self.stage = stage
         self.speed = speed
+        self._restart = restart
         self.requests: list[dict[str, Any]] = []
         self._routes: dict[tuple[str, str], Callable[[Request], Response]] = {
             ("GET", "/control/clock"): lambda _: Response.of(self.clock()),
@@ -38,6 +44,7 @@ class ControlApi:
             ("DELETE", "/control/faults"): self.clear_faults,
             ("POST", "/control/advance"): self.advance,
             ("POST", "/control/settings"): self.settings,
+            ("POST", "/control/restart"): self.restart,
         }
 
     def respond(self, request: Request) -> Response:
@@ -113,7 +120,7 @@ class ControlApi:
     def advance(self, request: Request) -> Response:
         """Play the market to a moment, slice by slice; for tests that drive the clock themselves."""
         if self.speed != 0:
-            return Response.of({"error": "expected lock-step (--speed 0), found a market that runs by itself"}, 409)
+            return _not_in_lock_step()
         try:
             wish = request.json()
             if "to" in wish:
@@ -136,6 +143,32 @@ class ControlApi:
             return Response.of({"error": 'expected {"stack": true} or {"stack": false}'}, 400)
         self.stage.feed.stacked = wish["stack"]
         return Response.of({"stack": self.stage.feed.stacked})
+
+    def restart(self, request: Request) -> Response:
+        """Begin the same day again, with nothing ordered and no fault: {"start": "10:00", "rate_limits": false, …}.
+
+        Also "funds" in rupees and "transit_ms"; what is not named stays as it is.
+        """
+        if self.speed != 0:
+            return _not_in_lock_step()
+        now = self.stage.setup
+        try:
+            wish = request.json()
+            setup = replace(
+                now,
+                start=time.fromisoformat(wish.get("start", str(now.start))),
+                rate_limits=bool(wish.get("rate_limits", now.rate_limits)),
+                funds_paise=round(float(wish.get("funds", now.funds_paise / 100)) * 100),
+                transit_ms=int(wish.get("transit_ms", now.transit_ms)),
+            )
+            self._restart(setup)
+        except (ValueError, TypeError, AttributeError, DayInvalid) as error:
+            return Response.of({"error": f'expected {{"start": "HH:MM:SS", …}}, found {error}'}, 400)
+        return Response.of({"now_ms": moment_ms(setup.day, setup.start)})
+
+
+def _not_in_lock_step() -> Response:
+    return Response.of({"error": "expected lock-step (--speed 0), found a market that runs by itself"}, 409)
 
 
 def _true_order(order: Order) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from simulator.orders_api import OrdersApi
 from simulator.portfolio_api import PortfolioApi
 from simulator.replies import bad_gateway, data_refusal, gateway_not_found, refusal, too_many_requests
 from simulator.routes import Route, find_route
+from simulator.setup import Setup
 from simulator.stage import Stage
 from simulator.wire import Connection, Request, Response, Room
 
@@ -31,9 +32,15 @@ class Server:
     """Everything behind the port."""
 
     def __init__(self, stage: Stage, speed: float) -> None:
-        self.stage = stage
         self.speed = speed
-        self.control = ControlApi(stage, speed)
+        self._connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._set(stage)
+
+    def _set(self, stage: Stage) -> None:
+        """Put a day on: everything that answers is made for it."""
+        self.stage = stage
+        self.control = ControlApi(stage, self.speed, self.restart)
         self._lockstep = LockStepRoom(stage)
         self._handlers: dict[str, Callable[..., Response]] = {
             **OrdersApi(stage).handlers,
@@ -41,8 +48,12 @@ class Server:
             **DataApi(stage).handlers,
             **LoginApi(stage).handlers,
         }
-        self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+
+    def restart(self, setup: Setup) -> None:
+        """Begin the day again on the same market: a new book, no faults, every socket cut."""
+        for connection in list(self._connections):
+            connection.cut_websocket()
+        self._set(Stage(setup, (self.stage.market, self.stage.history)))
 
     async def listen(self, port: int) -> int:
         """Open the port (0: any free one) and return its number."""

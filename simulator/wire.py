@@ -226,6 +226,11 @@ class Connection(asyncio.Protocol):
         if self._websocket is not None:
             self._websocket.lost()
 
+    def cut_websocket(self) -> None:
+        """Cut the connection if it is a WebSocket."""
+        if self._websocket is not None:
+            self._websocket.reset()
+
     def shut(self) -> None:
         """Close because the server ends."""
         if self._websocket is not None:

@@ -88,6 +88,9 @@ class Simulator:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
+    def restart(self, **wish: Any) -> None:
+        self.control("POST", "restart", wish)
+
     def advance(self, **wish: Any) -> dict[str, Any]:
         return self.control("POST", "advance", wish)
 
@@ -108,7 +111,7 @@ class Simulator:
         )
 
     def open(self, path: str, **options: Any) -> ClientConnection:
-        socket = connect(self.socket_url + path, compression=None, proxy=None, **options)
+        socket = connect(self.socket_url + path, compression=None, proxy=None, max_queue=None, **options)
         self.sockets.append(socket)
         return socket
 
@@ -161,15 +164,15 @@ class Simulator:
         return self.call("GET", f"/v2/orders/{order_id}").json()
 
     def end(self) -> None:
-        for socket in self.sockets:
-            socket.close()
-        self.session.close()
         self.process.terminate()
         try:
             self.process.wait(PATIENCE_S)
         finally:
             self.process.kill()
             self.process.communicate()
+            self.session.close()
+            for socket in self.sockets:
+                socket.close()
 
 
 def start(*arguments: str, day: str | None = str(DAY)) -> Simulator:
@@ -201,10 +204,22 @@ def simulate() -> Iterator[Callable[..., Simulator]]:
         simulator.end()
 
 
+@pytest.fixture(scope="session")
+def running_simulator() -> Iterator[Simulator]:
+    """One process in lock-step for all tests that leave it alive."""
+    simulator = start()
+    yield simulator
+    simulator.end()
+
+
 @pytest.fixture
-def simulator(simulate: Callable[..., Simulator]) -> Simulator:
-    """A simulator in lock-step, at 10:00 of an ordinary day."""
-    return simulate("--start", "10:00")
+def simulator(running_simulator: Simulator) -> Iterator[Simulator]:
+    """A simulator in lock-step, at 10:00 of an ordinary day on which nothing has happened yet."""
+    running_simulator.restart(start="10:00:00", rate_limits=True)
+    yield running_simulator
+    for socket in running_simulator.sockets:
+        socket.close()
+    running_simulator.sockets.clear()
 
 
 @pytest.fixture

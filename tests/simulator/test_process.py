@@ -10,6 +10,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from strategy.calendar import IST
 
@@ -39,7 +40,8 @@ def test_it_says_where_it_is_when_it_is_ready(simulate, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_on_a_signal_with_clients_connected(number, simulator):
+def test_it_ends_on_a_signal_with_clients_connected(number, simulate):
+    simulator = simulate()
     simulator.feed()
     simulator.alerts()
     simulator.process.send_signal(number)
@@ -127,6 +129,21 @@ def test_in_lock_step_time_stands_until_it_is_moved(simulator):
         simulator.call("GET", "/v2/orders")
     assert simulator.clock() == before
     assert simulator.advance(seconds=90)["now_ms"] == before["now_ms"] + 90_000
+
+
+def test_a_day_can_begin_again_with_nothing_left_of_the_first_time(simulator):
+    first = simulator.row(simulator.place())
+    feed = simulator.feed((15, "IDX_I:13"))
+    simulator.post_faults({"fault": "feed_silence"})
+    simulator.advance(seconds=60)
+    simulator.restart(start="10:00:00")
+    truth = simulator.truth()
+    assert (truth["orders"], truth["feed_connections"], simulator.control("GET", "faults")) == ([], 0, [])
+    assert truth["now"] == "2026-11-20 10:00:00"
+    simulator.pending(feed)
+    with pytest.raises(ConnectionClosed):
+        feed.recv(10)
+    assert simulator.row(simulator.place()) == first, "the market is the same"
 
 
 def test_the_days_end(simulator):

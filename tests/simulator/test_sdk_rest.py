@@ -272,8 +272,8 @@ def test_quotes(simulator, sdk):
     assert full["depth"]["buy"][0]["price"] < full["depth"]["sell"][0]["price"]
 
 
-def test_before_the_open_a_quote_has_never_traded(simulate, connect):
-    simulator = simulate("--start", "09:05")
+def test_before_the_open_a_quote_has_never_traded(simulator, connect):
+    simulator.restart(start="09:05:00")
     sdk = connect(simulator)
     number = simulator.at_the_money()["security_id"]
     full = data_of(sdk.quote_data({"NSE_FNO": [number]}))["data"]["NSE_FNO"][str(number)]
@@ -431,8 +431,8 @@ def test_the_same_option_chain_once_in_three_seconds(simulator):
     assert ask("2026-11-23") == 200
 
 
-def test_limits_can_be_turned_off(simulate):
-    simulator = simulate("--rate-limits", "off")
+def test_limits_can_be_turned_off(simulator):
+    simulator.restart(rate_limits=False)
     codes = {simulator.call("POST", "/v2/marketfeed/ltp", {"IDX_I": [13]}).status_code for _ in range(5)}
     assert codes == {200}
 

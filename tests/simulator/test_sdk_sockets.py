@@ -90,7 +90,8 @@ def test_the_sdks_feed_reads_every_packet(simulator, sdk_feed):
     assert not feed.errors
 
 
-def test_the_sdks_order_updates_tell_the_life_of_an_order(simulator, capsys):
+def test_the_sdks_order_updates_tell_the_life_of_an_order(simulate, capsys):
+    simulator = simulate("--start", "10:00")
     updates: list = []
     socket = OrderUpdate(DhanContext(CLIENT_ID, TOKEN))
     socket.order_feed_wss = f"{simulator.socket_url}/order-update"

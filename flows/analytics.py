@@ -1,16 +1,17 @@
 """Analytics: price the day's orders, write the report, tell the operator. Can be run again for any past session."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from strategy.charges import charge_facts, rates_on
 from strategy.instruments import INDICES
+from tasks.analytics import render_analytics
+from tasks.artifacts import day_trade_rows, render_chart
 from tasks.chart_rows import picture_of
 from tasks.charts import day_chart_png
 from tasks.connect import market_now_ms, open_ledger, open_notifier
@@ -39,14 +40,12 @@ def analytics(session_id: str) -> State[Any]:
         summary = DaySummary.build(ledger, session_id, report=report)
         chart_png = write_report(ledger, summary, report)
     get_run_logger().info("report %s", report)
+    show(summary, chart_png)
     lines = [
-        f"{result_line(summary)}",
+        result_line(summary),
         f"gross {render_rupees(summary.gross_paise, signed=True)}, charges {render_rupees(summary.charges_paise)}",
         f"report {report}",
     ]
-    create_markdown_artifact(
-        key="day-report", markdown=render_artifact(summary, lines, chart_png), description=session_id
-    )
     with open_notifier(settings) as notifier:
         notifier.notify(
             day_reported(key, market_now_ms(settings), net_paise=summary.net_paise, lines=lines, chart_png=chart_png)
@@ -67,20 +66,21 @@ def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | Non
     written.replace(path)
     if not candles:
         return None
-    return day_chart_png(picture_of(session_id, candles, summary.trades, decisions))
+    picture = picture_of(
+        session_id,
+        candles,
+        summary.trades,
+        decisions,
+        stop_loss_paise=round(100 * float(params["stop_loss_points"])),
+        loss_limit_paise=round(100 * float(params["daily_max_loss"])),
+    )
+    return day_chart_png(picture)
 
 
-def render_artifact(summary: DaySummary, lines: list[str], chart_png: bytes | None) -> str:
-    """The day as markdown; the Prefect UI shows pictures only as data in the text."""
-    parts = [f"## {summary.session_id}: {render_rupees(summary.net_paise, signed=True)} net", "", *lines, ""]
-    if chart_png is not None:
-        parts += [f"![chart of the day](data:image/png;base64,{base64.b64encode(chart_png).decode('ascii')})", ""]
-    parts += ["| # | contract | in | out | why | gross | charges | net |", "|---|---|---|---|---|---|---|---|"]
-    parts += [
-        f"| {trade.trade} | {trade.contract} | {trade.entered_at:%H:%M:%S} | "
-        f"{f'{trade.exited_at:%H:%M:%S}' if trade.exited_at else 'open'} | {trade.exit_reason or ''} | "
-        f"{render_rupees(trade.gross_paise, signed=True)} | {render_rupees(trade.charges_paise)} | "
-        f"{render_rupees(trade.net_paise, signed=True)} |"
-        for trade in summary.trades
-    ]
-    return "\n".join(parts)
+def show(summary: DaySummary, chart_png: bytes | None) -> None:
+    """The day in the Prefect UI: figures with the chart, and the trades as a table."""
+    chart = render_chart(chart_png, summary.session_id) if chart_png is not None else ""
+    create_markdown_artifact(
+        key="day-report", markdown=f"{render_analytics(summary)}\n{chart}", description=summary.session_id
+    )
+    create_table_artifact(key="day-trades", table=day_trade_rows(summary), description=summary.session_id)

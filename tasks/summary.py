@@ -290,7 +290,7 @@ def render_table(summary: DaySummary) -> RenderableType:
     """The day on a terminal, for `rich.console.Console.print`."""
     parts: list[RenderableType] = [_headline(summary)]
     if summary.trades:
-        parts.append(_trade_table(summary.trades))
+        parts.append(_trade_table(summary))
     if summary.refusals:
         parts.append(_refusal_line(summary.refusals))
     parts.append(_ending(summary))
@@ -318,25 +318,26 @@ def _headline(summary: DaySummary) -> Text:
     return text
 
 
-def _trade_table(trades: tuple[TradeLine, ...]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
+def _trade_table(summary: DaySummary) -> Table:
+    """Fits 80 columns: the index stands in the headline, and money is in rupees."""
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("#", "contract", "in", "out", "why out"):
         table.add_column(name, no_wrap=name != "why out")
-    for name in ("units", "bought", "sold", "gross", "charges", "net"):
+    for name in ("units", "bought", "sold", "gross", "costs", "net"):
         table.add_column(name, justify="right", no_wrap=True)
-    for trade in trades:
+    for trade in summary.trades:
         table.add_row(
             str(trade.trade),
-            trade.contract,
+            trade.contract.removeprefix(f"{summary.index} "),
             f"{trade.entered_at:%H:%M:%S}",
             f"{trade.exited_at:%H:%M:%S}" if trade.exited_at else Text("OPEN", style="bold red"),
             exit_words(trade.exit_reason),
             str(trade.quantity),
             render_points(trade.entry_paise),
             render_points(trade.exit_paise) if trade.exit_paise is not None else "",
-            render_rupees(trade.gross_paise, signed=True),
-            render_rupees(trade.charges_paise),
-            Text(render_rupees(trade.net_paise, signed=True), style=_colour(trade.net_paise)),
+            render_rupees(trade.gross_paise, signed=True, symbol=""),
+            render_rupees(trade.charges_paise, symbol=""),
+            Text(render_rupees(trade.net_paise, signed=True, symbol=""), style=_colour(trade.net_paise)),
         )
     return table
 
@@ -347,7 +348,7 @@ def _refusal_line(refusals: Mapping[str, int]) -> Text:
 
 
 def _ending(summary: DaySummary) -> Text:
-    text = Text()
+    text = Text(no_wrap=True, overflow="ignore")  # a path that is broken into lines cannot be opened
     if summary.is_sound:
         text.append("flat, reconciled with the broker, every order priced\n", style="green")
     for fault in summary.faults:

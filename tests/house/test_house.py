@@ -80,7 +80,7 @@ def test_broad_excepts_are_where_they_are_allowed():
         if name.startswith(allowed):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ExceptHandler):
+            if isinstance(node, ast.ExceptHandler) and not any(isinstance(s, ast.Raise) for s in node.body):
                 caught = ast.unparse(node.type) if node.type else "everything"
                 assert caught not in {"Exception", "BaseException", "everything"}, (
                     f"{name}:{node.lineno} swallows {caught}"

@@ -1,5 +1,6 @@
 """Every fault does what its name says, when it was asked to, as often as it was asked to; and nothing else does."""
 
+import json
 import math
 import re
 import struct
@@ -174,8 +175,6 @@ def test_a_slow_transit(simulator):
 
 
 def statuses(simulator, socket) -> list[str]:
-    import json
-
     return [json.loads(text)["Data"]["status"] for text in simulator.pending(socket)]
 
 

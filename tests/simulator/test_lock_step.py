@@ -1,10 +1,12 @@
 """The bot's own clock against the simulator: nothing is lost, a day is the same twice, recordings play to their end."""
 
 import json
+import struct
 import threading
 from collections.abc import Callable
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tasks.clock import LockStepClock
 
@@ -36,8 +38,6 @@ class Driver:
 
     def _read(self, socket, take: Callable) -> threading.Thread:
         def listen() -> None:
-            from websockets.exceptions import ConnectionClosed
-
             try:
                 for message in socket:
                     take(message)
@@ -180,8 +180,6 @@ RECORDED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_recorded_day_plays_to_its_end(name, drive, recordings):
-    import struct
-
     file, day, index, number, ticks, last = RECORDED[name]
     driver = drive("--recording", str(recordings / file), "--index", index, day=day)
     driver.subscribe(15, f"IDX_I:{number}")

@@ -2,11 +2,17 @@
 
 import json
 import re
+from datetime import date
 
+import pyotp
 import pytest
 import requests
 from dhanhq import DhanContext, DhanLogin, dhanhq
+from dhanhq._security import Security
 from dhanhq.dhan_http import DhanHTTP
+
+from simulator.setup import Setup
+from simulator.stage import Stage
 
 CLIENT_ID, TOKEN = "1000000009", "simulator-token"
 
@@ -339,8 +345,6 @@ def test_profile_ip_and_login(simulator, connect):
 
 
 def test_one_token_lives_at_a_time(simulator, connect):
-    import pyotp
-
     old = connect(simulator)
     login = DhanLogin(CLIENT_ID)
     moment = simulator.clock()["now_ms"] // 1000
@@ -367,11 +371,6 @@ def test_a_dead_token_says_so_in_each_family_s_own_words(simulator):
 
 
 def test_a_token_dies_after_a_day():
-    from datetime import date
-
-    from simulator.setup import Setup
-    from simulator.stage import Stage
-
     stage = Stage(Setup(day=date(2026, 11, 20)))
     assert stage.credentials.token_problem(TOKEN) is None
     stage.now_ms += 24 * 3600 * 1000
@@ -387,8 +386,6 @@ def test_unknown_paths_get_the_gateways_page(simulator):
 
 
 def test_the_files_are_read_by_the_sdk(simulator, sdk, monkeypatch, tmp_path):
-    from dhanhq._security import Security
-
     monkeypatch.setattr(Security, "COMPACT_CSV_URL", f"{simulator.url}/api-data/api-scrip-master.csv")
     monkeypatch.setattr(Security, "DETAILED_CSV_URL", f"{simulator.url}/api-data/api-scrip-master-detailed.csv")
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 from dhanhq import DhanContext, MarketFeed, OrderUpdate
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 CLIENT_ID, TOKEN = "1000000009", "simulator-token"
 TICKER, QUOTE, FULL = 15, 17, 21
@@ -224,7 +224,5 @@ def test_an_update_that_nobody_listens_to_is_gone(simulator):
 
 
 def test_wrong_addresses_are_refused(simulator):
-    from websockets.exceptions import InvalidStatus
-
     with pytest.raises(InvalidStatus, match="404"):
         simulator.open("/elsewhere")

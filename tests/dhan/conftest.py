@@ -218,7 +218,7 @@ def make_broker():
 class Scripted:
     """A server that answers each request with the bytes of the script, whatever was asked.
 
-    An entry is (HTTP status, JSON or text); None waits without a reply; "reset" breaks the connection; a list of bytes
+    An entry is (HTTP status, JSON or text, more headers if need be); None waits without a reply; "reset" breaks the connection; a list of bytes
     is sent as it is, a tenth of a second apart, and then the connection is closed.
     """
 
@@ -228,9 +228,9 @@ class Scripted:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-def http_reply(status, body):
+def http_reply(status, body, more=""):
     body = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-    head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
     return head.encode() + body
 
 

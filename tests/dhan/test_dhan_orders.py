@@ -333,7 +333,7 @@ def test_the_bytes_of_an_order_are_those_of_the_specification(make_broker, some_
 
 
 def test_a_redirect_is_not_followed(make_broker, some_contract, scripted):
-    scripted.replies = [[b"HTTP/1.1 302 x\r\nLocation: /v2/elsewhere\r\nContent-Length: 0\r\n\r\n"]]
+    scripted.replies = [(302, "", "Location: /v2/elsewhere\r\n"), ACCEPTED]
     with pytest.raises(OrderOutcomeUnknown):
         make_broker(scripted.url).place(buy(some_contract))
     assert len(scripted.requests) == 1
@@ -352,6 +352,15 @@ def test_a_dripping_reply_ends_with_the_whole_time_out(make_broker, some_contrac
     with pytest.raises(OrderOutcomeUnknown):
         broker.place(buy(some_contract))
     assert watch.seconds < 5  # ten seconds of dripping otherwise
+
+
+def test_a_silent_reply_ends_with_the_whole_time_out_too(make_broker, some_contract, scripted):
+    scripted.replies = [None]
+    watch = Stopwatch()
+    broker = make_broker(scripted.url, timeouts=Timeouts(connect_s=1, read_s=8, total_s=0.5))
+    with pytest.raises(OrderOutcomeUnknown):
+        broker.place(buy(some_contract))
+    assert watch.seconds < 5
 
 
 def test_the_proxy_of_the_environment_is_not_used_for_this_machine(

@@ -69,6 +69,7 @@ def test_what_is_filled_is_worth_average_times_quantity_to_the_paisa():
         ("TRANSIT", 0, OrderStatus.TRANSIT),
         ("Pending", 0, OrderStatus.PENDING),
         ("Pending", 65, OrderStatus.PART_TRADED),
+        ("Pending", 130, OrderStatus.PENDING),  # its end has not been said
         ("Traded", 130, OrderStatus.TRADED),
         ("Cancelled", 65, OrderStatus.CANCELLED),
         ("EXPIRED", 0, OrderStatus.EXPIRED),

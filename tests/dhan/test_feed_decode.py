@@ -111,8 +111,9 @@ def test_a_price_that_is_none_is_quarantined(price, ltt):
 
 
 def test_a_bid_or_ask_that_is_none_is_unknown_and_spoils_no_tick():
-    [tick] = Decoder().decode(full(bid=float("nan"), ask=0.0))
-    assert (tick.price_paise, tick.bid_paise, tick.ask_paise) == (101_55, 0, 0)
+    for none in (float("nan"), float("inf"), 0.0, -101.5):
+        [tick] = Decoder().decode(full(bid=none, ask=none))
+        assert (tick.price_paise, tick.bid_paise, tick.ask_paise) == (101_55, 0, 0)
 
 
 @pytest.mark.parametrize(

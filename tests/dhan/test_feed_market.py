@@ -2,14 +2,21 @@
 
 import json
 import socket
+import ssl
 import threading
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from websockets.sync.server import serve
 
 from strategy.events import PoisonedTick, Tick
-from tasks.clock import LockStepClock, Stopwatch, pause
+from tasks.clock import LockStepClock, Stopwatch, ist, pause, real_now_ms
 from tasks.feed import FeedConnected, FeedLost, FeedName
 from tasks.feed.dhan import DhanFeed
 from tasks.feed.line import Patience
@@ -374,6 +381,74 @@ def test_closing_takes_no_second_in_a_flood_of_ticks(listen, wait_for):
         listener.feed.close()
         assert watch.seconds < 1
         assert not listener.feed._line._thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A certificate of localhost that signs itself; a PEM file with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = ist(real_now_ms())
+    signed = (
+        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key(), serial_number=1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(signed.public_bytes(Encoding.PEM) + private)
+    return path
+
+
+@contextmanager
+def secure_server(handler, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serve(handler, "127.0.0.1", 0, compression=None, ssl=context) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"wss://localhost:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join(5)
+
+
+def test_over_tls_every_packet_arrives_also_of_messages_larger_than_a_record(
+    certificate, monkeypatch, listen, wait_for
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    requests = []
+
+    def push(peer):
+        requests.append(peer.recv())
+        for stacked in (1, 5_000, 1, 20_000, 7):  # a TLS record holds a thousand tickers
+            peer.send(TICKER * stacked)
+        peer.recv()
+
+    with secure_server(push, certificate) as url:
+        listener = listen(url, force_ipv4=True)
+        wait_for(lambda: listener.all(FeedConnected))
+        listener.feed.watch([INDEX])
+        wait_for(lambda: listener.feed.packets_received == 25_009)
+        assert listener.feed.malformed == 0
+        watch = Stopwatch()
+        listener.feed.close()
+        assert watch.seconds < 1
+    assert len(listener.all(Tick)) == 25_009
+    assert len(requests) == 1
+
+
+def test_a_certificate_of_nobody_is_not_trusted_with_the_token(certificate, listen, wait_for):
+    paths = []
+    with secure_server(lambda peer: paths.append(peer.request.path), certificate) as url:
+        listener = listen(url)
+        wait_for(lambda: listener.all(FeedLost))
+    assert paths == []
+    assert "secure" in listener.all(FeedLost)[0].reason
 
 
 def test_a_feed_that_was_never_started_closes():

@@ -114,7 +114,6 @@ class Exchange:
         if quantity <= order.filled:
             raise OrderRefused("DH-905", "Quantity should be greater than traded quantity")
         order.modifications += 1
-        restated = order.modifications
         if order.working:
             order.status = "TRANSIT"
             order.updated_ms = now_ms
@@ -136,8 +135,7 @@ class Exchange:
             order.validity = validity
             order.message = "CONFIRMED"
             self._publish(order, 0, at_ms)
-            if restated == order.modifications:
-                self._agenda.enter(at_ms + MATCH_DELAY_MS, lambda at: self._match_aggressive(order, at))
+            self._agenda.enter(at_ms + MATCH_DELAY_MS, lambda at: self._match_aggressive(order, at))
 
         self._agenda.enter(now_ms + self.transit_ms, apply)
 

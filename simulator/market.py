@@ -122,32 +122,36 @@ class Market:
         """The implied volatility the market quotes for this strike."""
         return smile(at_the_money=AT_THE_MONEY_VOLATILITY, spot=spot, strike=listed.strike, years=years)
 
+    def touch(self, listed: Listed, at_ms: int) -> tuple[int, int]:
+        """The best bid (0: nobody bids) and the best ask at a moment."""
+        fair = self.fair_paise(listed, at_ms)
+        noise = self._noise(listed, at_ms // 1000) & 0xFF
+        half_spread = (2.5 + 0.0012 * fair) * (0.6 + noise / 200.0)
+        bid = max(0, int(fair - half_spread) // TICK_PAISE * TICK_PAISE)
+        ask = max(TICK_PAISE, -(-int(fair + half_spread + 0.999) // TICK_PAISE) * TICK_PAISE)
+        return bid, ask
+
     def depth(self, listed: Listed, at_ms: int) -> Depth:
         """Bids and asks at a moment; quantities change every second, prices with the index."""
-        fair = self.fair_paise(listed, at_ms)
-        noise = scramble(self._salt ^ listed.security_id * 0x9E37_79B9 ^ at_ms // 1000)
-        half_spread = (2.5 + 0.0012 * fair) * (0.6 + (noise & 0xFF) / 200.0)
-        ask = max(TICK_PAISE, -(-int(fair + half_spread + 0.999) // TICK_PAISE) * TICK_PAISE)
-        bid = max(0, int(fair - half_spread) // TICK_PAISE * TICK_PAISE)
-        step = TICK_PAISE * (1 + int(fair) // 20_000)
-        lot = listed.lot_size
-        noise >>= 8
+        bid, ask = self.touch(listed, at_ms)
+        step = TICK_PAISE * (1 + ask // 20_000)
+        noise = self._noise(listed, at_ms // 1000) >> 8
         bids = []
         asks = []
         for i in range(LEVELS):
             lots = 4 + (noise & 0x1F) * (i + 1)
             if bid - i * step > 0:
-                bids.append((bid - i * step, lot * lots, 1 + lots // 3))
+                bids.append((bid - i * step, listed.lot_size * lots, 1 + lots // 3))
             lots = 4 + (noise >> 5 & 0x1F) * (i + 1)
-            asks.append((ask + i * step, lot * lots, 1 + lots // 3))
+            asks.append((ask + i * step, listed.lot_size * lots, 1 + lots // 3))
             noise >>= 10
         return Depth(tuple(bids), tuple(asks))
 
     def print_at(self, listed: Listed, at_ms: int) -> int:
         """The price of the trade that prints at `at_ms`: at the bid, at the ask or between."""
-        depth = self.depth(listed, at_ms)
-        bid, ask = max(depth.bid_paise, TICK_PAISE), depth.ask_paise
-        side = scramble(self._salt ^ listed.security_id ^ at_ms) % 5
+        bid, ask = self.touch(listed, at_ms)
+        bid = max(bid, TICK_PAISE)
+        side = self._noise(listed, at_ms) % 5
         if side < 2:
             return bid
         if side < 4:
@@ -166,11 +170,11 @@ class Market:
         if not count:
             return Summary(listed.reference_paise, 0, 0, 0, 0, 0, 0, 0, listed.reference_paise, interest)
         tape = self._tape_until(listed, count)
-        pace = 1 + scramble(self._salt ^ listed.security_id) % 40
+        pace = 1 + self._noise(listed, 1) % 40
         moneyness = abs(listed.strike * 100 - self.paths[listed.index.underlying].previous_close_paise)
         near = moneyness < listed.index.strike_step_points * 1000
         lots = pace * (20 if near else 2)
-        quantity = listed.lot_size * (1 + scramble(self._salt ^ listed.security_id ^ count) % 8)
+        quantity = listed.lot_size * (1 + self._noise(listed, count) % 8)
         if len(tape.last) == count:
             high, low, total = tape.high, tape.low, tape.total
         else:
@@ -201,7 +205,10 @@ class Market:
 
     def open_interest(self, listed: Listed) -> int:
         """Units outstanding, the day's constant."""
-        return listed.lot_size * (500 + scramble(self._salt ^ listed.security_id ^ 0x5EED) % 40_000)
+        return listed.lot_size * (500 + self._noise(listed, 2) % 40_000)
+
+    def _noise(self, listed: Listed, number: int) -> int:
+        return scramble(self._salt ^ listed.security_id * 0x9E37_79B9 ^ number)
 
     def _tape_until(self, listed: Listed, count: int) -> _Tape:
         tape = self._tapes.get(listed.security)

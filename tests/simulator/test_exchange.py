@@ -74,6 +74,17 @@ def test_an_aggressive_order_fills_at_the_offered_prices_after_its_transit(floor
     assert floor.statuses() == [("Transit", 0), ("Pending", 0), ("Traded", LOT)]
 
 
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_a_limit_at_the_best_price_fills_and_one_tick_short_of_it_does_not(side, floor):
+    match_ms = floor.stage.now_ms + 120
+    depth = floor.stage.market.depth(floor.listed, match_ms)
+    best, short = (depth.ask_paise, -5) if side == "BUY" else (depth.bid_paise, 5)
+    at_best = floor.place(side, price=best)
+    beyond = floor.place(side, price=best + short)
+    floor.stage.play(match_ms + 1)
+    assert (at_best.filled, beyond.filled) == (LOT, 0)
+
+
 def test_an_order_beyond_the_first_level_walks_the_depth(floor):
     def offered():
         return floor.stage.market.depth(floor.listed, floor.stage.now_ms + 120).asks
@@ -353,8 +364,10 @@ def test_whatever_is_asked_the_books_agree(wishes):
             assert 0 <= order.filled == sum(e.quantity for e in fills) <= order.quantity
             assert order.value_paise == sum(e.quantity * e.price_paise for e in fills)
             assert (order.status == "TRADED") == (order.filled == order.quantity)
-            if order.is_buy:
-                assert all(e.price_paise <= order.price_paise for e in fills) or order.modifications
+            if not order.modifications and order.is_buy:
+                assert all(e.price_paise <= order.price_paise for e in fills)
+            if not order.modifications and not order.is_buy:
+                assert all(e.price_paise >= order.price_paise for e in fills)
             if order.status in FINAL:
                 assert final.setdefault(order.order_id, (order.status, order.filled)) == (order.status, order.filled)
         bought = sum(e.quantity for e in exchange.executions if e.order.is_buy)

@@ -34,6 +34,13 @@ def test_bids_are_below_asks_and_all_on_the_tick(listed, at_ms):
 
 @settings(max_examples=200, deadline=None)
 @given(contracts, moments)
+def test_nobody_bids_more_or_offers_for_less_than_the_option_is_worth(listed, at_ms):
+    depth = STAGE.market.depth(listed, at_ms)
+    assert depth.bid_paise <= STAGE.market.fair_paise(listed, at_ms) <= depth.ask_paise
+
+
+@settings(max_examples=200, deadline=None)
+@given(contracts, moments)
 def test_a_print_lies_between_bid_and_ask(listed, at_ms):
     depth = STAGE.market.depth(listed, at_ms)
     assert max(5, depth.bid_paise) <= STAGE.market.print_at(listed, at_ms) <= depth.ask_paise

@@ -26,6 +26,46 @@ SCENARIOS = {
         09:31:25      spot      24479.00      exit:reversal     # down: the exit first
         09:31:26      sold      95.00         enter:24500PE     # then, the cooldown allowing, the put
     """,
+    "the clock closes a candle as well as a tick, after the grace": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15.999  timer     -             -
+        09:31:16      timer     -             enter:24500CE
+        09:31:17      spot      24511.00      -                 # the candle was closed already
+    """,
+    "a longer grace waits longer": """
+        with candle_grace_seconds=2.5
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:17.499  timer     -             -
+        09:31:17.500  timer     -             enter:24500CE
+    """,
+    "a candle that the clock closes after a silence is no entry": """
+        with candle_seconds=15
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:15      spot      24490.00      -
+        09:31:30      spot      24510.00      -
+        09:31:35      spot      24511.00      -
+        09:31:44      24500ce   100.00        -
+        09:31:46      timer     -             refused:ticks_stale, alert:index_ticks_stale
+    """,
+    "the same candle with a tick within the limit is one": """
+        with candle_seconds=15
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:15      spot      24490.00      -
+        09:31:30      spot      24510.00      -
+        09:31:36      spot      24511.00      -
+        09:31:44      24500ce   100.00        -
+        09:31:46      timer     -             enter:24500CE
+    """,
     "a flip without a quote of its contract buys nothing": """
         time          event     value         expect
         09:31:00      spot      24500.00      -
@@ -185,6 +225,8 @@ SCENARIOS = {
         09:31:20      spot      24480.00      -
         09:31:25      spot      24479.00      exit:reversal
         09:31:26      sold      95.00         refused:cooldown
+        09:31:26.100  timer     -             -                  # judged once
+        09:31:27      timer     -             -
     """,
     "a reversal's own candle is given up when the next one closes": """
         with min_hold_seconds=0, order_cooldown_seconds=0
@@ -524,6 +566,32 @@ def test_the_higher_timeframe_has_to_agree(rules, minutes, expected):
         world.spot(base + after_ms, price)
     world.tick(base + 14_000, rules.contract(24_500, "CE").security, 100_00)
     assert rules.render(world.spot(base + 15_000, 24_511_00)) == expected
+
+
+def test_the_clock_closes_the_longer_candle_too(rules):
+    """A minute whose last part is silent counts from the end of its grace on, not from the next tick."""
+    world = rules.World(rules.params(htf_filter=True, htf_seconds=60))
+    ms = rules.at_ms("09:31:00")
+    world.spot(ms, 24_500_00)
+    world.timer(ms + 6_000)  # closes the base candle
+    world.timer(ms + 60_999)
+    assert world.state.signals.htf_direction == 0
+    assert world.state.signals.htf_candle is not None
+    world.timer(ms + 61_000)
+    assert world.state.signals.htf_direction == -1
+    assert world.state.signals.htf_candle is None
+
+
+def test_a_base_candle_that_the_clock_closes_late_takes_its_minute_with_it(rules):
+    world = rules.World(rules.params(htf_filter=True, htf_seconds=60))
+    ms = rules.at_ms("09:31:00")
+    world.spot(ms + 50_000, 24_500_00)
+    world.timer(ms + 60_999)
+    assert world.state.signals.htf_direction == 0
+    world.spot(ms + 60_500, 24_501_00)
+    assert world.state.signals.htf_direction == 0 or world.state.signals.candle.start_ms == ms + 50_000
+    world.timer(ms + 66_000)
+    assert world.state.signals.htf_direction == -1
 
 
 def test_outside_hours_is_refused_by_name(rules):

@@ -39,7 +39,7 @@ def leaving(rules, quantity, intent=2, at_ms=2_000):
         trade=1,
         contract=rules.contract(24_500, "CE"),
         quantity=Quantity(quantity),
-        reference_paise=100_00,
+        reference_paise=100_05,
         reason=ExitReason.TARGET,
         why=Explanation(facts={"because": "test"}),
     )
@@ -177,6 +177,8 @@ def test_a_trade_tells_its_story(rules):
     position = apply_end(position, IntentClosed(at_ms=4_100, intent=3, outcome=Outcome.FILLED))
     trade = trade_of(position, rules.plan(params).rates)
     assert (trade.quantity, trade.entry_at_ms, trade.exit_at_ms) == (65, 1_500, 4_000)
+    assert (trade.trade, trade.contract) == (1, rules.contract(24_500, "CE"))
+    assert (trade.entry_reference_paise, trade.exit_reference_paise) == (100_00, 100_05)
     assert trade.buy_value_paise == 40 * 100_00 + 25 * 101_00
     assert trade.sell_value_paise == 60 * 110_00 + 5 * 109_00
     assert trade.gross_paise == trade.sell_value_paise - trade.buy_value_paise

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from strategy.actions import Adopt, Alert, Answered, Enter, Exit, Explanation, Halted, Severity
+from strategy.actions import Adopt, Alert, Answered, Enter, Exit, Explanation, Halted, PollQuote, Severity, StopMoved
 from strategy.events import Command, CommandKind, Fill, Outcome, Side
 from strategy.history import History, PastIntent, UnknownPosition
 
@@ -289,6 +289,17 @@ SCENARIOS = {
         09:31:53      timer     -             poll
         09:32:03      timer     -             poll, alert:held_contract_silent
     """,
+    "a silence that ends with the position is forgotten": """
+        with order_cooldown_seconds=0
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      spot      24512.00      -
+        09:31:10      timer     -             poll
+        09:31:11      squareoff  -            ...
+        09:31:12      sold      99.00         answer
+        09:31:13      timer     -             -
+        09:31:14      timer     -             -
+    """,
     "an answered poll runs the exits": """
         time          event     value         expect
         09:31:00      call      100.00        -
@@ -513,6 +524,72 @@ def test_what_operators_are_told(rules):
     assert ask("halt") == ["halted: no new entries; exits go on"]
     assert ask("resume") == ["still halted for the day: manual_squareoff"]
     assert world.actions(Halted)[0].reason == "operator"
+
+
+def said_of(world, kind):
+    return [(alert.severity, alert.message) for alert in world.actions(Alert) if alert.kind == kind]
+
+
+def test_what_is_said_of_silence(rules):
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:10      timer     -             poll
+        09:31:20.900  timer     -             alert:index_ticks_stale, poll, alert:held_contract_silent
+    """)
+    assert said_of(world, "index_ticks_stale") == [
+        (Severity.WARNING, "no tick of NIFTY for 20 s; no entries until they are back")
+    ]
+    assert said_of(world, "held_contract_silent") == [
+        (
+            Severity.CRITICAL,
+            (
+                "no price of NIFTY 23 NOV 24500 CE for 20 s, not even on request; its stop cannot work. "
+                "Look at the position at the broker"
+            ),
+        )
+    ]
+    (position,) = world.state.book.positions
+    assert [poll.contract for poll in world.actions(PollQuote)] == [position.contract] * 2
+    assert world.state.silence.polls == 2
+    world.send(Command(at_ms=rules.at_ms("09:31:21"), command_id="c", kind=CommandKind.SQUAREOFF))
+    (live,) = world.live_of(Exit)
+    world.fill(rules.at_ms("09:31:22"), live, 65, 99_00)
+    world.end(rules.at_ms("09:31:22"), live, Outcome.FILLED)
+    world.timer(rules.at_ms("09:31:23"))
+    assert (world.state.silence.polls, world.state.silence.polled_ms) == (0, 0)
+
+
+def test_what_is_said_of_losses(rules):
+    world = rules.play("""
+        with daily_max_loss=1300
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:06      tick      83.50         alert:daily_loss_near
+        09:31:09      tick      80.00         exit:daily_max_loss, halted:daily_max_loss
+    """)
+    assert said_of(world, "daily_loss_near") == [
+        (Severity.WARNING, "the day stands at -1072.50 rupees; the limit is -1300.00")
+    ]
+    assert said_of(world, "halted") == [(Severity.CRITICAL, "no entries from now on: daily_max_loss")]
+
+
+def test_a_moved_stop_says_by_which_price(rules):
+    """And a restart goes on from there."""
+    world = rules.play("""
+        with trail_start_points=10, trail_step_points=5
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      112.00        stop:105.00
+        09:31:06      tick      114.00        -
+        09:31:06      restart   -             -
+        09:31:07      tick      115.00        stop:110.00
+    """)
+    (moved,) = world.actions(StopMoved)
+    assert (moved.trade, moved.stop_paise, moved.best_paise) == (1, 110_00, 115_00)
+    assert world.history.stops[0].best_paise == 112_00
+    (position,) = world.state.book.positions
+    assert (position.best_paise, position.trailed) == (115_00, True)
 
 
 def test_what_is_said_of_bad_ticks(rules):

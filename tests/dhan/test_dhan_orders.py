@@ -174,7 +174,7 @@ def test_no_quotes_are_no_request(make_broker, scripted):
 # --- could an order be live? ------------------------------------------------------------------------------------------
 
 LOST = {
-    "the reply never comes": ("reply_lost", {"hold_s": 5}, True),
+    "the reply never comes": ("reply_lost", {"hold_s": 10}, True),
     "reset after it was taken": ("reset_after", {}, True),
     "reset before it was taken": ("reset_before", {}, False),
     "502 page, taken": ("bad_gateway", {"accepted": True}, True),
@@ -267,7 +267,7 @@ def test_without_a_connection_nothing_was_sent(make_broker, some_contract, close
     "fault", ["reply_lost", "reset_after", "bad_gateway", "server_error", "empty_202", "slow_drip"]
 )
 def test_a_read_without_a_definite_answer_is_unavailable_and_right_again_later(fault, market, broker):
-    settings = {"hold_s": 5} if fault == "reply_lost" else {"drip_s": 0.3}
+    settings = {"hold_s": 10} if fault == "reply_lost" else {"drip_s": 0.3}
     market.fault(fault, at={"call": "fund_limits"}, **settings)
     with pytest.raises(BrokerUnavailable):
         broker.available_funds_paise()
@@ -462,7 +462,7 @@ def test_the_token_shows_nowhere(  # noqa: PLR0917  # fixtures
     case, make_broker, some_contract, scripted, everything_logged, capfd
 ):
     scripted.replies = [SPOILED[case]]
-    broker = make_broker(scripted.url, tokens=FixedToken(CANARY))
+    broker = make_broker(scripted.url, tokens=FixedToken(CANARY), timeouts=Timeouts(read_s=0.5))
     seen = [repr(broker), repr(vars(broker))]
     for ask in (lambda: broker.place(buy(some_contract)), broker.orders, broker.profile):
         try:
@@ -490,4 +490,4 @@ def test_nothing_hangs_when_the_broker_is_closed_while_it_is_used(make_broker, s
         wait_for(lambda: scripted.requests)
         broker.close()
         with pytest.raises(BrokerUnavailable):
-            asked.result(5)
+            asked.result(20)

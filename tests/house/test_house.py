@@ -134,3 +134,14 @@ def test_yaml_reads_no_key_as_a_boolean():
                 yield from keys(inner)
 
     assert all(isinstance(key, str) for key in keys(yaml.safe_load((PROJECT / "prefect.yaml").read_text())))
+
+
+def test_every_guarantee_names_a_test_that_exists():
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs" / "guarantees.md").read_text()))
+    assert len(named) > 20
+    there = {
+        name
+        for path in (PROJECT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^\s*(?:async )?def (test_\w+)", path.read_text(), flags=re.MULTILINE)
+    }
+    assert named <= there, f"no such test: {sorted(named - there)}"

@@ -265,7 +265,7 @@ class Exchange:
             return
         if order.order_type == "STOP_LOSS" and not order.triggered:
             return
-        if self._market.is_open(at_ms):
+        if self._trades(order, at_ms):
             for price, offered in self._offered(order, self._market.depth(order.listed, at_ms)):
                 quantity = self._fillable(order, offered)
                 if quantity:
@@ -275,10 +275,15 @@ class Exchange:
 
     def _match_resting(self, order: Order, at_ms: int) -> None:
         """The other side came to the order: it fills at its own price."""
+        if not self._trades(order, at_ms):
+            return
         offered = sum(quantity for _, quantity in self._offered(order, self._market.depth(order.listed, at_ms)))
         quantity = self._fillable(order, offered)
         if quantity:
             self._fill(order, quantity, order.price_paise, at_ms)
+
+    def _trades(self, order: Order, at_ms: int) -> bool:
+        return self._market.is_open(at_ms) and at_ms < order.listed.expiry_ms
 
     def _offered(self, order: Order, depth: Depth) -> list[tuple[int, int]]:
         if order.is_buy:

@@ -1,5 +1,7 @@
 """Dhan's order endpoints: place, slice, modify, cancel, and the order book.
 
+Super and forever orders cannot be placed here; their books are empty.
+
 What is refused at once is the request itself (input, address, transit, kill switch); what risk management or the
 exchange finds is shown later, in the order book and on the order-update socket.
 """
@@ -37,6 +39,8 @@ class OrdersApi:
             "order_book": self.order_book,
             "order_by_id": self.order_by_id,
             "order_by_correlation_id": self.order_by_correlation_id,
+            "super_orders": lambda _: Response.of([]),
+            "forever_orders": lambda _: Response.of([]),
         }
 
     def place(self, request: Request) -> Response:

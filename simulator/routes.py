@@ -38,6 +38,8 @@ ROUTES = (
     _route("GET", "/v2/positions", "positions", "other"),
     _route("DELETE", "/v2/positions", "exit_all", "order", guarded=True),
     _route("POST", "/v2/positions/convert", "convert_position", "order", guarded=True),
+    _route("GET", "/v2/super/orders", "super_orders", "other"),
+    _route("GET", "/v2/forever/orders", "forever_orders", "other"),
     _route("GET", "/v2/holdings", "holdings", "other"),
     _route("GET", "/v2/fundlimit", "fund_limits", "other"),
     _route("POST", "/v2/margincalculator", "margin_calculator", "other"),

@@ -1,5 +1,6 @@
 """What becomes of an order: its life as a table, the refusals, and invariants under any sequence of wishes."""
 
+from dataclasses import replace
 from datetime import date, time
 
 import pytest
@@ -285,6 +286,19 @@ def test_intraday_positions_are_squared_off_at_twenty_past_three():
     floor.play(60)
     held = {position.product: position.net_quantity for position in floor.stage.account.positions.values()}
     assert held == {"INTRADAY": 0, "MARGIN": LOT}
+
+
+def test_a_contract_that_has_expired_neither_fills_nor_takes_orders():
+    floor = Floor("15:00")
+    expiry_ms = moment_ms(DAY, time(15, 1))
+    floor.listed = replace(floor.listed, expiry_ms=expiry_ms)
+    resting = floor.place(quirks=Quirks(fill_at_most=0))
+    floor.stage.play(expiry_ms)
+    resting.quirks.fill_at_most = None  # from now on only the expiry stands in its way
+    late = floor.place()
+    floor.play(60)
+    assert (resting.status, resting.filled) == ("PENDING", 0)
+    assert (late.status, "expired" in late.message) == ("REJECTED", True)
 
 
 def test_what_is_open_at_the_close_expires():

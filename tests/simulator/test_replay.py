@@ -83,6 +83,15 @@ def test_gaps_stay_gaps_and_overlapping_candles_stay_in_order(tmp_path):
     assert len(recording.windows(day)) == 2
 
 
+def test_a_candle_rises_or_falls_against_the_one_before(tmp_path):
+    rows = "".join(
+        f"2026-02-05T09:19:{second:02d}.000+05:30,{close + 1},{close - 1},{close},0\n"
+        for second, close in ((5, 100), (10, 101), (15, 99))
+    )
+    path = read_recording(written(tmp_path, CANDLES + rows)).path(date(2026, 2, 5))
+    assert path.price_paise == [99_00, 101_00, 100_00, 100_00, 102_00, 101_00, 100_00, 98_00, 99_00]
+
+
 BROKEN = {
     "no file": (None, "check the path"),
     "another table": ("time,price\n1,2\n", "expected the columns Instrument,Date,Time,Open,High,Low,Close or"),

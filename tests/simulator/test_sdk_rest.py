@@ -135,6 +135,10 @@ def test_slicing_answers_with_a_list_of_orders_below_the_freeze_quantity(simulat
     assert [row["quantity"] for row in data_of(sdk.get_order_list())] == [1755, 1755, 390]
 
 
+def test_the_books_of_orders_that_cannot_be_placed_are_empty(sdk):
+    assert (data_of(sdk.get_super_order_list()), data_of(sdk.get_forever())) == ([], [])
+
+
 def test_an_unknown_order_is_an_empty_list(sdk):
     assert data_of(sdk.get_order_by_id("404")) == []
 

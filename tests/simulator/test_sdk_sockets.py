@@ -166,6 +166,17 @@ def test_unsubscribing_and_ids_as_numbers(simulator):
     assert later[-1] == 51, "a number as id subscribes to nothing, a text does"
 
 
+def test_a_connection_holds_five_thousand_instruments(simulator):
+    socket = simulator.feed()
+    for start in range(0, 5_000, 100):
+        simulator.subscribe(socket, TICKER, *[f"NSE_EQ:{number}" for number in range(start, start + 100)])
+    simulator.subscribe(socket, TICKER, "IDX_I:13")
+    other = simulator.feed((TICKER, "IDX_I:13"))
+    simulator.wait_until(lambda: simulator.advance(seconds=1) and simulator.truth()["feed_packets"] > 0)
+    assert simulator.pending(other)
+    assert simulator.pending(socket) == []
+
+
 def test_nothing_is_sent_that_was_not_asked_for(simulator):
     socket = simulator.feed()
     socket.send("no json")

@@ -1,9 +1,12 @@
 """HTTP and WebSocket on one port: what clients may do to a connection without breaking it."""
 
+import asyncio
 import json
 import socket
 
 import pytest
+
+from simulator import wire
 
 
 @pytest.fixture
@@ -109,3 +112,59 @@ def test_messages_in_fragments_are_put_together(simulator):
 
 def test_a_ping_is_answered(simulator):
     assert simulator.feed().ping().wait(10)
+
+
+class Silent:
+    """An application with one room in which nobody speaks."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    def room(self, _) -> "Silent":
+        return self
+
+    def date_header(self) -> str:
+        return ""
+
+    def opened(self, _) -> None:
+        pass
+
+    def message(self, *_) -> None:
+        pass
+
+    def closed(self, _) -> None:
+        self.gone.set()
+
+
+@pytest.mark.parametrize(("answers", "timeout_s"), [(True, 30.0), (False, 0.1)])
+def test_who_does_not_answer_pings_is_dropped_and_who_does_is_not(answers, timeout_s, monkeypatch):
+    monkeypatch.setattr(wire, "PING_PERIOD_S", 0.02)
+    monkeypatch.setattr(wire, "PONG_TIMEOUT_S", timeout_s)
+
+    async def meet() -> tuple[bool, bytes]:
+        loop = asyncio.get_running_loop()
+        room = Silent()
+        server = await loop.create_server(lambda: wire.Connection(room, set()), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(
+            b"GET /x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        pings = b""
+        for _ in range(20):
+            ping = await reader.readexactly(2)
+            pings += ping
+            if ping != b"\x89\x00":
+                break
+            if answers:
+                writer.write(b"\x8a\x80\x00\x00\x00\x00")
+        gone = room.gone.is_set()
+        writer.close()
+        server.close()
+        return gone, pings
+
+    gone, pings = asyncio.run(asyncio.wait_for(meet(), 20))
+    assert gone is not answers
+    assert pings.startswith(b"\x89\x00" * 3)
+    assert (pings == b"\x89\x00" * 20) is answers

@@ -7,6 +7,8 @@ import pytest
 from strategy.actions import Adopt, Alert, Answered, Enter, Exit, Explanation, Halted, PollQuote, Severity, StopMoved
 from strategy.events import Command, CommandKind, Fill, Outcome, Side
 from strategy.history import History, PastIntent, UnknownPosition
+from strategy.session import trades
+from strategy.view import view
 
 SCENARIOS = {
     # Orders
@@ -145,6 +147,20 @@ SCENARIOS = {
         15:40:00      timer     -             -                         # an order is still in flight
         15:40:01      exit-ended  CANCELLED   alert:held_after_close, over:market closed, alert:exit_failed
         15:40:30      timer     -             -
+    """,
+    "no exit is sent at the close or after it": """
+        time          event     value         expect
+        15:09:00      call      100.00        -
+        15:25:00      timer     -             exit:squareoff, alert:index_ticks_stale, poll
+        15:39:59      exit-ended  CANCELLED   alert:exit_failed
+        15:40:00      timer     -             alert:held_after_close, over:market closed
+    """,
+    "an exit that sold everything did not fail, whatever its end is called": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      50.00         exit:stop_loss
+        09:31:06      sell      65@49.00      -
+        09:31:07      exit-ended  PARTIALLY_FILLED  -
     """,
     # Commands
     "squareoff closes, is answered once flat, and nothing is bought any more": """
@@ -704,6 +720,92 @@ def test_a_fill_after_the_end_goes_when_another_trade_is_open(rules):
     (exit_,) = world.live_of(Exit)
     assert exit_.action.contract.option_type == "CE"
     assert rules.render(world.tick(ms + 28_000, rules.contract(24_500, "PE").security, 50_00)) == "exit:stop_loss"
+
+
+def test_a_late_fill_takes_its_trade_up_where_it_was(rules):
+    """A settled trade with money in it is opened again whole: nothing is counted twice, and one trade comes of it."""
+    world = rules.play("""
+        with order_cooldown_seconds=0, target_points=20
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CE
+        09:31:16      buy       40@100.00     -
+    """)
+    (late,) = world.live_of(Enter)
+    ms = rules.at_ms("09:31:17")
+    world.end(ms, late, Outcome.PARTIALLY_FILLED)
+    world.tick(ms, late.action.contract.security, 120_00)
+    (exit_,) = world.live_of(Exit)
+    world.fill(ms, exit_, 40, 120_00)
+    world.end(ms, exit_, Outcome.FILLED)
+    assert (world.state.is_flat, world.state.book.realised_paise) == (True, 800_00)
+    # Its trade was being sold for the target, so what comes late is sold for it too.
+    assert rules.render(world.fill(ms + 1, late, 25, 100_00)) == "exit:targetx25, alert:late_fill"
+    assert (world.state.book.settled, world.state.book.realised_paise) == ((), 0)
+    assert view(world.state, world.plan).open_gross_paise == 800_00 + 25 * 20_00
+    (again,) = world.live_of(Exit)
+    world.fill(ms + 2, again, 25, 110_00)
+    world.end(ms + 2, again, Outcome.FILLED)
+    (trade,) = trades(world.state, world.plan)
+    assert (trade.quantity, trade.gross_paise) == (65, 800_00 + 250_00)
+    assert world.state.book.realised_paise == trade.gross_paise
+
+
+def test_what_is_said_of_orders(rules):
+    """In full, with the contract's name, and as loud as it is."""
+    name = "NIFTY 23 NOV 24500 CE"
+    world, late, ms = late_fill_world(rules)
+    world.fill(ms + 17_000, late, 65, 100_00)
+    assert said_of(world, "late_fill") == [
+        (Severity.CRITICAL, f"{name}: an order filled 65 units after it was said to have ended")
+    ]
+    world.tick(ms + 18_000, late.action.contract.security, 50_00)
+    (live,) = world.live_of(Exit)
+    world.end(ms + 19_000, live, Outcome.FILLED)
+    assert said_of(world, "fills_missing") == [
+        (Severity.CRITICAL, f"{name}: the order is said to be filled, but 65 units of its fills are missing")
+    ]
+    world.fill(ms + 20_000, live, 70, 50_00)
+    assert said_of(world, "oversold") == [
+        (
+            Severity.CRITICAL,
+            (
+                f"5 units of {name} more were sold than bought; the account may be short. "
+                "Compare the positions at the broker"
+            ),
+        )
+    ]
+    stray = Fill(at_ms=ms + 21_000, intent=77, side=Side.BUY, quantity=65, value_paise=1)
+    world.send(stray)
+    assert said_of(world, "unknown_fill") == [
+        (
+            Severity.CRITICAL,
+            f"a fill of an intent this session never had: {stray}. Compare the positions at the broker",
+        )
+    ]
+
+
+def test_what_is_said_of_an_entry_that_was_refused(rules):
+    world = rules.play("""
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:05      spot      24490.00      -
+        09:31:10      spot      24510.00      -
+        09:31:14      24500ce   100.00        -
+        09:31:15      spot      24511.00      enter:24500CE
+        09:31:16      entry-ended  REJECTED   alert:entry_rejected
+    """)
+    text = "NIFTY 23 NOV 24500 CE: the entry was refused: no reason given"
+    assert said_of(world, "entry_rejected") == [(Severity.WARNING, text)]
+
+
+def test_what_is_said_at_the_close(rules):
+    world = rules.play(SCENARIOS["no exit is sent at the close or after it"])
+    text = "the market is closed and 65 units of NIFTY 23 NOV 24500 CE are still held; they cannot be sold today"
+    assert said_of(world, "held_after_close") == [(Severity.CRITICAL, text)]
 
 
 def test_two_trades_in_one_contract_are_judged_each(rules):

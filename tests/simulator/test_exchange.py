@@ -301,6 +301,18 @@ def test_a_contract_that_has_expired_neither_fills_nor_takes_orders():
     assert (late.status, "expired" in late.message) == ("REJECTED", True)
 
 
+def test_a_contract_prints_until_it_expires_and_no_longer(monkeypatch):
+    floor = Floor("15:00")
+    listed = replace(floor.listed, expiry_ms=moment_ms(DAY, time(15, 1)))
+    monkeypatch.setitem(floor.stage.listing.by_security, listed.security, listed)
+    monkeypatch.setattr(floor.stage.feed, "wanted", lambda: {listed.security})
+    printed = []
+    monkeypatch.setattr(floor.stage.feed, "option_printed", lambda _, at_ms: printed.append(at_ms))
+    floor.play(120)
+    assert len(printed) == 60
+    assert max(printed) < listed.expiry_ms
+
+
 def test_what_is_open_at_the_close_expires():
     floor = Floor("15:39")
     order = floor.place(price=floor.depth.bid_paise - 20_00)

@@ -96,7 +96,13 @@ def test_the_second_call_of_its_kind_can_be_meant(simulator):
     assert codes == [200, 500, 500, 200]
 
 
-def test_the_token_dies_in_a_call_or_at_a_time(simulator):
+def test_the_token_dies_in_a_call(simulator):
+    simulator.post_faults({"fault": "token_death", "at": {"call": "positions"}})
+    codes = [simulator.call("GET", f"/v2/{path}").status_code for path in ("orders", "positions", "orders")]
+    assert codes == [200, 401, 401]
+
+
+def test_the_token_dies_at_a_time(simulator):
     simulator.post_faults({"fault": "token_death", "at": {"market_time": "10:00:02"}})
     assert simulator.call("GET", "/v2/orders").status_code == 200
     simulator.advance(seconds=3)

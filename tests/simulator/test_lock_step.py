@@ -97,6 +97,40 @@ def test_a_subscription_that_was_sent_is_in_force_in_the_next_slice(drive):
         assert ids == ({13, 51} if count % 2 else {13})
 
 
+def test_the_market_waits_for_a_subscription_that_is_on_its_way(simulator):
+    clock = simulator.open("/control/lockstep")
+    feed = simulator.feed()
+    clock.send(json.dumps({"consumed_to_ms": 0, "feed_messages": 1}))
+    assert simulator.pending(clock) == []
+    simulator.subscribe(feed, 15, "IDX_I:13")
+    played = json.loads(clock.recv(10))
+    assert played["feed_packets"] == 3
+    assert len(simulator.messages(feed, 3)) == 3
+
+
+def test_a_subscription_that_never_comes_does_not_stop_the_market(simulator):
+    clock = simulator.open("/control/lockstep")
+    before_ms = simulator.clock()["now_ms"]
+    for second in (1, 2):
+        clock.send(json.dumps({"consumed_to_ms": 0, "feed_messages": 1}))
+        assert json.loads(clock.recv(10))["now_ms"] == before_ms + second * 1000
+
+
+def test_a_clock_that_talks_nonsense_is_shown_the_door(simulator):
+    clock = simulator.open("/control/lockstep")
+    clock.send("tick")
+    with pytest.raises(ConnectionClosed, match="expected"):
+        clock.recv(10)
+
+
+def test_a_second_clock_takes_over(simulator):
+    first, second = simulator.open("/control/lockstep"), simulator.open("/control/lockstep")
+    with pytest.raises(ConnectionClosed, match="another clock took over"):
+        first.recv(10)
+    second.send(json.dumps({"consumed_to_ms": 0, "feed_messages": 0}))
+    assert json.loads(second.recv(10))["over"] is False
+
+
 def test_a_driver_that_starts_again_counts_from_nothing(drive):
     first = drive("--start", "10:00")
     first.subscribe(15, "IDX_I:13")

@@ -34,9 +34,9 @@ def test_expiries_follow_the_dated_rules_and_the_holiday(listing):
 
 
 def test_a_contract_is_listed_on_its_expiry_and_gone_the_day_after():
-    expiry = date(2026, 11, 23)
+    expiry = date(2026, 12, 1)
     assert Listing(expiry, USUAL_LEVELS).expiries[Underlying.NIFTY][0] == expiry
-    assert expiry not in Listing(expiry + timedelta(days=2), USUAL_LEVELS).expiries[Underlying.NIFTY]
+    assert expiry not in Listing(expiry + timedelta(days=1), USUAL_LEVELS).expiries[Underlying.NIFTY]
 
 
 def test_the_nearest_expiry_lists_both_sides_of_every_strike_around_the_money(listing):

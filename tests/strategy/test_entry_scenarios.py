@@ -372,6 +372,18 @@ SCENARIOS = {
         09:31:14      24500ce   100.00        -
         09:31:15      spot      24511.00      refused:spread_unknown
     """,
+    "a spread with one side missing is unknown": """
+        with max_spread_percent=2
+        time          event     value                   expect
+        09:31:00      spot      24500.00                -
+        09:31:05      spot      24490.00                -
+        09:31:10      spot      24510.00                -
+        09:31:14      24500ce   100.00/0/100.05         -
+        09:31:15      spot      24511.00                refused:spread_unknown
+        09:31:16      24500pe   100.00/99.95/0          -
+        09:31:20      spot      24490.00                -
+        09:31:25      spot      24489.00                refused:spread_unknown
+    """,
     "two losses in a row pause entries": """
         with pause_after_losses=2, pause_minutes=5, stop_loss_points=10, order_cooldown_seconds=0
         time          event     value         expect
@@ -674,6 +686,21 @@ def test_the_order_of_the_checks_is_the_order_of_their_names(rules):
     ask()
     order = [refusal for refusal in Refusal if refusal not in {Refusal.POSITION_OPEN, Refusal.ORDER_IN_FLIGHT}]
     assert found == [*order[: order.index(Refusal.DIRECTION_UNKNOWN)], None]
+
+
+def test_a_refusal_explains_itself(rules):
+    """The candle is in every EntryRefused; halts and cautions where they are the reason."""
+    for name, key, value in (
+        ("a halt by the operator, lifted again", "halts", "operator"),
+        ("a caution blocks while it lasts", "cautions", "broker"),
+    ):
+        (refused, *_) = rules.play(SCENARIOS[name]).actions(EntryRefused)
+        assert refused.why.facts[key] == value
+        assert refused.why.facts["candle_start_ms"] == rules.at_ms("09:31:10")
+        assert refused.why.facts["flipped"] is True
+        assert ({"halts", "cautions"} & refused.why.facts.keys()) == {key}
+    (refused,) = rules.play(SCENARIOS["too little risk money is no trade"]).actions(EntryRefused)
+    assert not {"halts", "cautions"} & refused.why.facts.keys()
 
 
 def test_an_entry_explains_itself(rules):

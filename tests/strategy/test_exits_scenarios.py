@@ -179,6 +179,28 @@ SCENARIOS = {
         09:31:00      call      100.00        -
         09:31:00.100  tick      50.00         exit:stop_loss
     """,
+    "the price of another contract closes nothing and moves no stop": """
+        with trail_start_points=10, trail_step_points=5
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      24500pe   10.00         -
+        09:31:06      24550ce   150.00        -
+        09:31:07      spot      24512.00      -
+        09:31:08      tick      50.00         exit:stop_loss
+    """,
+    "a price that is none closes nothing": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      0             alert:ticks_quarantined
+        09:31:06      tick      -5            alert:ticks_quarantined
+        09:31:07      tick      50.00         exit:stop_loss
+    """,
+    "the smallest price is one": """
+        with daily_max_loss=6499
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:05      tick      0.01          exit:daily_max_loss, halted:daily_max_loss
+    """,
     "a put is judged by its own premium": """
         time          event     value         expect
         09:31:00      put       100.00        -

@@ -83,8 +83,9 @@ def _closed_or_cancelled(
         position = with_cancel(position)
         state = with_position(state, position)
         actions = (CancelEntry(at_ms=state.now_ms, intent=position.entry.intent),)
-    is_due = position.retry_at_ms <= state.now_ms < plan.close_ms
-    if position.closing is None or position.unsold <= 0 or not is_due:
+    if position.closing is None or position.unsold <= 0:
+        return state, actions
+    if not position.retry_at_ms <= state.now_ms < plan.close_ms:
         return state, actions
     exit_ = _exit(state, position, position.closing, params)
     state = with_position(state, with_exit(position, exit_))

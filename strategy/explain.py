@@ -80,7 +80,7 @@ def sale_facts(position: Position, quote: Quote | None, day_pnl_paise: int) -> F
         "stop_has_moved": position.trailed,
         "position_pnl": None if price_paise is None else position.pnl_paise(price_paise) / 100,
         "day_pnl": day_pnl_paise / 100,
-        "attempt": position.failures + 1,
+        "attempt": len(position.failed) + 1,
     }
 
 

@@ -38,6 +38,7 @@ class Leg(NamedTuple):
     first_fill_ms: int = 0
     last_fill_ms: int = 0
     outcome: Outcome | None = None
+    ended_ms: int = 0
     message: str = ""
     cancel_asked: bool = False
 
@@ -71,8 +72,6 @@ class Position(NamedTuple):
     trailed: bool = False  # the stop has moved
     best_paise: int = 0  # the price that last moved it
     closing: ExitReason | None = None  # once set it stays: everything held is to be sold
-    failures: int = 0  # exits in a row that left something unsold
-    retry_at_ms: int = 0
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -88,6 +87,20 @@ class Position(NamedTuple):
     def unsold(self) -> int:
         """Units held that no exit in flight asks for."""
         return self.held - sum(leg.in_flight for leg in self.exits)
+
+    @property
+    def failed(self) -> tuple[Leg, ...]:
+        """The exits that ended and left something unsold."""
+        return tuple(leg for leg in self.exits if leg.outcome not in {None, Outcome.FILLED})
+
+    @property
+    def retry_at_ms(self) -> int:
+        """When to sell again after the exits that failed; the delay grows with their number. 0: at once."""
+        failed = self.failed
+        if not failed:
+            return 0
+        delay_ms = RETRY_DELAYS_MS[min(len(failed), len(RETRY_DELAYS_MS)) - 1]
+        return max(leg.ended_ms for leg in failed) + delay_ms
 
     @property
     def is_settled(self) -> bool:
@@ -193,17 +206,12 @@ def apply_fill(position: Position, fill: Fill, params: Params) -> Position:
 
 
 def apply_end(position: Position, end: IntentClosed) -> Position:
-    """The trade after one of its intents ended; an exit that left something unsold delays the next one."""
+    """The trade after one of its intents ended. Fills and ends of different intents may come in any order."""
     if end.intent == position.entry.intent:
-        return position._replace(entry=position.entry._replace(outcome=end.outcome, message=end.message))
-    exits = tuple(
-        leg._replace(outcome=end.outcome, message=end.message) if leg.intent == end.intent else leg
-        for leg in position.exits
+        return position._replace(entry=_ended(position.entry, end))
+    return position._replace(
+        exits=tuple(_ended(leg, end) if leg.intent == end.intent else leg for leg in position.exits)
     )
-    if end.outcome is Outcome.FILLED:
-        return position._replace(exits=exits, failures=0, retry_at_ms=0)
-    delay_ms = RETRY_DELAYS_MS[min(position.failures, len(RETRY_DELAYS_MS) - 1)]
-    return position._replace(exits=exits, failures=position.failures + 1, retry_at_ms=end.at_ms + delay_ms)
 
 
 def initial_stop_paise(entry: Leg, params: Params) -> int:
@@ -254,6 +262,10 @@ def legs_of(positions: Sequence[Position]) -> tuple[Leg, ...]:
 def trades_of(settled: Sequence[Position], rates: Rates) -> tuple[Trade, ...]:
     """The round trips among settled trades; an entry that never filled is none."""
     return tuple(trade for position in settled if (trade := trade_of(position, rates)))
+
+
+def _ended(leg: Leg, end: IntentClosed) -> Leg:
+    return leg._replace(outcome=end.outcome, message=end.message, ended_ms=end.at_ms)
 
 
 def _filled(leg: Leg, fill: Fill) -> Leg:

@@ -1,8 +1,9 @@
 """How a session begins: fresh in the morning, late, or again after a crash. Every start is the same start.
 
 Invariants:
-1. With the day's history the state decides as the uninterrupted one would. Two things do not survive, both on the
-   safe side: prices of contracts (an entry waits for a new one) and an entry that waited for a reversal's exit.
+1. With the day's history the state decides as the uninterrupted one would. Three things do not survive, all on the
+   safe side: prices of contracts (an entry waits for a new one), an entry that waited for a reversal's exit, and an
+   entry on a candle that was over and not judged yet (it counts for the indicators only).
 2. A position the ledger does not know is treated by the setting, never ignored.
 """
 

@@ -255,10 +255,7 @@ class World:
 
     def restarted(self, ms):
         """Another process that takes the day up at `ms`, with the same broker."""
-        closed = [candle for candle in self.candles() if candle is not self.state.spot.candle]
-        open_candle = self.state.spot.candle
-        warmup = (*closed, *([open_candle] if open_candle and open_candle.end_ms > ms else []))
-        fresh = World(params=self.params, plan=self.plan, warmup=warmup, started_ms=ms, history=self.past())
+        fresh = World(params=self.params, plan=self.plan, warmup=self.candles(), started_ms=ms, history=self.past())
         fresh.live |= self.live
         return fresh
 

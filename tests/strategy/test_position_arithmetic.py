@@ -145,14 +145,27 @@ def test_an_entry_in_flight_is_not_settled(rules):
     assert apply_end(position, IntentClosed(at_ms=1, intent=1, outcome=Outcome.CANCELLED)).is_settled
 
 
-def test_failures_in_a_row_wait_longer_and_a_success_resets(rules):
+def test_each_failure_waits_longer_in_whatever_order_ends_are_told(rules):
+    """1, 2, 4, 8, 16, then 30 seconds after the latest failure; what filled or is in flight does not count."""
     position, _ = bought(rules, [(65, 100_00)])
-    position = with_exit(position, leaving(rules, 65))
-    for failures, delay_s in enumerate((1, 2, 4, 8, 16, 30, 30, 30), start=1):
-        position = apply_end(position, IntentClosed(at_ms=10_000, intent=2, outcome=Outcome.CANCELLED))
-        assert (position.failures, position.retry_at_ms) == (failures, 10_000 + delay_s * 1000)
-    position = apply_end(position, IntentClosed(at_ms=10_000, intent=2, outcome=Outcome.FILLED))
-    assert (position.failures, position.retry_at_ms) == (0, 0)
+    assert position.retry_at_ms == 0
+    ends = []
+    for number, delay_s in enumerate((1, 2, 4, 8, 16, 30, 30, 30), start=1):
+        position = with_exit(position, leaving(rules, 65, intent=number + 1))
+        ends.append(IntentClosed(at_ms=10_000 * number, intent=number + 1, outcome=Outcome.CANCELLED))
+        position = apply_end(position, ends[-1])
+        assert position.retry_at_ms == 10_000 * number + delay_s * 1000
+    position = with_exit(position, leaving(rules, 65, intent=20))
+    before = position.retry_at_ms
+    position = apply_end(position, IntentClosed(at_ms=200_000, intent=20, outcome=Outcome.FILLED))
+    assert position.retry_at_ms == before
+    assert len(position.failed) == 8
+    other, _ = bought(rules, [(65, 100_00)])
+    for number in range(1, 9):
+        other = with_exit(other, leaving(rules, 65, intent=number + 1))
+    for end in reversed(ends):
+        other = apply_end(other, end)
+    assert other.retry_at_ms == before
 
 
 def test_a_fill_on_the_wrong_side_is_refused(rules):

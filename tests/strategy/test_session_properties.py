@@ -89,6 +89,8 @@ class Storm:
         if self.world is None:
             self.ms = self.rules.at_ms(pick(["09:23:30", "11:00:00", "11:00:00", "15:07:00"]))
             self.world = self.rules.World(self.rules.params(**self.chosen), started_ms=self.ms)
+            # The clock speaks before any feed does.
+            self.world.timer(self.ms)
 
     def run(self, steps):
         for _ in range(steps):
@@ -499,6 +501,9 @@ def test_a_restart_decides_as_the_uninterrupted_session(rules, seed, before, aft
         position.closing and not position.exits for position in world.state.book.positions
     )
     if waits or world.state.gate.cautions or storm.ms >= world.plan.entry_cutoff_ms:
+        return
+    unjudged = world.state.spot.candle
+    if unjudged and unjudged.end_ms <= storm.ms:
         return
     if world.state.spot.last_at_ms > storm.ms:
         return

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -31,6 +31,15 @@ def analytics(session_id: str) -> State[Any]:
     Args:
         session_id: which session, such as 2026-11-20/NIFTY/live/1000000009.
     """
+    summary, chart_png = analyse_day(session_id)
+    chart = render_chart(chart_png, session_id) if chart_png is not None else ""
+    create_markdown_artifact(key="day-report", markdown=f"{render_analytics(summary)}\n{chart}", description=session_id)
+    create_table_artifact(key="day-trades", table=day_trade_rows(summary), description=session_id)
+    return Completed(name="Reported", message=result_line(summary))
+
+
+def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
+    """Price, report and tell; return the day and its chart. Needs no Prefect."""
     settings = Settings()
     with open_ledger(settings) as ledger:
         key = ledger.key_of(session_id)
@@ -39,18 +48,15 @@ def analytics(session_id: str) -> State[Any]:
         report = report_path(settings.home, session_id)
         summary = DaySummary.build(ledger, session_id, report=report)
         chart_png = write_report(ledger, summary, report)
-    get_run_logger().info("report %s", report)
-    show(summary, chart_png)
     lines = [
         result_line(summary),
         f"gross {render_rupees(summary.gross_paise, signed=True)}, charges {render_rupees(summary.charges_paise)}",
         f"report {report}",
     ]
+    notice = day_reported(key, market_now_ms(settings), net_paise=summary.net_paise, lines=lines, chart_png=chart_png)
     with open_notifier(settings) as notifier:
-        notifier.notify(
-            day_reported(key, market_now_ms(settings), net_paise=summary.net_paise, lines=lines, chart_png=chart_png)
-        )
-    return Completed(name="Reported", message=result_line(summary))
+        notifier.notify(notice)
+    return summary, chart_png
 
 
 def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | None:
@@ -75,12 +81,3 @@ def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | Non
         loss_limit_paise=round(100 * float(params["daily_max_loss"])),
     )
     return day_chart_png(picture)
-
-
-def show(summary: DaySummary, chart_png: bytes | None) -> None:
-    """The day in the Prefect UI: figures with the chart, and the trades as a table."""
-    chart = render_chart(chart_png, summary.session_id) if chart_png is not None else ""
-    create_markdown_artifact(
-        key="day-report", markdown=f"{render_analytics(summary)}\n{chart}", description=summary.session_id
-    )
-    create_table_artifact(key="day-trades", table=day_trade_rows(summary), description=summary.session_id)

@@ -6,6 +6,7 @@ Invariants:
 3. The evening is started after every attempt to trade; where the Prefect API is away it runs right here.
 """
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any, cast
 
@@ -18,8 +19,8 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run as this_run
 from prefect.states import Completed, Failed
 
-from flows.analytics import analytics
-from flows.reconciliation import reconciliation
+from flows.analytics import analyse_day
+from flows.reconciliation import reconcile_day
 from strategy.calendar import OutsideKnownData
 from strategy.params import Params
 from tasks.clock import IST
@@ -106,21 +107,25 @@ def trade_task(connections: Connections) -> TradingSummary:
 def evening(session_id: str) -> None:
     """Start reconciliation, then analytics, as runs of their own; here and now if Prefect cannot be asked."""
     log = get_run_logger()
-    for deployment, directly in (("reconciliation", reconciliation), ("analytics", analytics)):
-        try:
-            started = cast(
-                "FlowRun",
-                run_deployment(
-                    f"{deployment}/{deployment}",
-                    parameters={"session_id": session_id},
-                    timeout=EVENING_TIMEOUT_S,
-                    poll_interval=1,
-                ),
-            )
-            log.info("%s: %s", deployment, started.state.name if started.state else "started")
-        except (httpx.HTTPError, PrefectException) as away:
-            log.warning("%s could not be started through Prefect (%s); doing it here", deployment, away)
-            directly.fn(session_id=session_id)
+    jobs: dict[str, Callable[[str], object]] = {"reconciliation": reconcile_day, "analytics": analyse_day}
+    prefect_is_away = False
+    for name, directly in jobs.items():
+        if not prefect_is_away:
+            try:
+                log.info("%s: %s", name, _run_and_wait(f"{name}/{name}", session_id))
+                continue
+            except (httpx.HTTPError, PrefectException) as away:
+                log.warning("Prefect cannot be asked (%s); the evening is done here", away)
+                prefect_is_away = True
+        directly(session_id)
+
+
+def _run_and_wait(deployment: str, session_id: str) -> str:
+    started = run_deployment(
+        deployment, parameters={"session_id": session_id}, timeout=EVENING_TIMEOUT_S, poll_interval=1
+    )
+    state = cast("FlowRun", started).state
+    return state.name if state and state.name else "started"
 
 
 def _scheduled_day() -> date | None:

@@ -4,6 +4,7 @@ import pytest
 
 from flows.demo import DemoFailed
 from tasks.clock import ist, real_now_ms
+from tasks.controls import ask_sessions
 from tasks.summary import DaySummary
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
@@ -46,7 +47,9 @@ def test_a_squareoff_run_closes_the_position_within_two_seconds(begin):
     run_id = session.api.start("squareoff/squareoff", {"reason": "test"}, environment=session.environment)
     state = session.final_state(run_id)
     assert state["name"] == "SquaredOff", state
-    assert session.final_state()["type"] == "COMPLETED"
+    # The session stays, without entries, until it is stopped or the day is over.
+    assert ask_sessions(session.ledger, kind="stop", reason="test", requested_by="test")[session.session_id]
+    assert session.final_state()["name"] == "Flat"
     (trade,) = DaySummary.build(session.ledger, session.session_id).trades
     assert trade.exit_reason == "manual"
     requested_ms = session.command_times()[0] + offset_ms

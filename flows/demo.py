@@ -175,8 +175,8 @@ class PrefectApi:
         self._http = requests.Session()
         self._http.trust_env = False
 
-    def start(self, deployment: str, parameters: dict[str, Any], environment: dict[str, str] | None = None) -> str:
-        """Start a run of `flow/deployment`, with more environment if given; return its id.
+    def start(self, deployment: str, parameters: dict[str, Any]) -> str:
+        """Start a run of `flow/deployment`; return its id.
 
         Raises:
             DemoFailed: Prefect refused the parameters, in its own words.
@@ -187,12 +187,9 @@ class PrefectApi:
         merged = {**target["parameters"], **parameters}
         if "params" in merged:
             merged["params"] = {**target["parameters"].get("params", {}), **parameters.get("params", {})}
-        order: dict[str, Any] = {"parameters": merged, "state": {"type": "SCHEDULED"}}
-        if environment:
-            order["job_variables"] = {"env": environment}
         reply = self._http.post(
             f"{self._url}/deployments/{target['id']}/create_flow_run",
-            json=order,
+            json={"parameters": merged, "state": {"type": "SCHEDULED"}},
             timeout=30,
         )
         if not reply.ok:

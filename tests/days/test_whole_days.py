@@ -1,5 +1,6 @@
 """A whole day ends flat, reconciled and explained; the same seed gives the same day to the paisa."""
 
+import io
 import json
 import sqlite3
 import threading
@@ -7,13 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from aiosmtpd.controller import Controller
+from rich.console import Console
 
 from deployments.local import free_port
+from tasks.summary import render_table
 
-from .conftest import RECORDED
+from .conftest import PROJECT, RECORDED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+ENDING = "flat, reconciled with the broker, every order priced"
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason=f"no recorded market data in {RECORDED}")
 
 
@@ -78,6 +82,16 @@ def essence(summary):
     ]
 
 
+def assert_readme_shows(summary):
+    """The first screen of the README is what a newcomer gets."""
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(render_table(summary))
+    shown = [line.rstrip() for line in console.export_text().splitlines()]
+    readme = (PROJECT / "README.md").read_text().splitlines()
+    begin = readme.index(shown[0])
+    assert readme[begin : readme.index("```", begin)] == shown[: shown.index(ENDING) + 1]
+
+
 def test_the_same_seed_gives_the_same_day_to_the_paisa_and_people_hear_of_it(rehearse):
     with Receiver() as receiver:
         first = rehearse("--seed", "7", notify=receiver.urls)
@@ -87,6 +101,7 @@ def test_the_same_seed_gives_the_same_day_to_the_paisa_and_people_hear_of_it(reh
     assert first.summary.refusals == second.summary.refusals
     for day in (first, second):
         assert day.summary.is_sound, day.summary.faults
+    assert_readme_shows(first.summary)
     heard = "\n".join(receiver.titles)
     for occasion in ("session started", "bought 65", "net · ", "day over"):
         assert occasion in heard, heard

@@ -3,7 +3,7 @@
 import contextlib
 import datetime as dt
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,9 +31,6 @@ class Stack(LocalStack):
             self.await_server()
             self.create_work_pool()
             self.deploy()
-        if not self.is_alive("prefect-worker"):
-            self.stop("prefect-worker")
-            self.start_worker()
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +56,6 @@ class Session:
     url: str
     ledger: Ledger
     key: SessionKey
-    environment: dict = field(default_factory=dict)
 
     @property
     def session_id(self):
@@ -131,17 +127,18 @@ def begin(stack, tmp_path):
             simulator = next(child for child in stack.children if child.name == "simulator")
             opened.callback(stack.stop, "simulator")
             opened.callback(end_tree, simulator.process.pid)
-            environment = {
+            # The worker's environment is the session's and that of the runs that follow it.
+            stack.environment |= {
                 "BOT_HOME": str(home),
                 "BOT_LEDGER_URL": ledger_url,
                 "BOT_SIMULATOR_URL": url,
                 "BOT_NOTIFY_URLS": notify,
             }
+            stack.stop("prefect-worker")
+            stack.start_worker()
             api = PrefectApi(stack.api_url)
             run_id = api.start(
-                "daily-session/nifty",
-                {"params": {"index": index, "mode": "rehearsal", **params}, "day": day},
-                environment=environment,
+                "daily-session/nifty", {"params": {"index": index, "mode": "rehearsal", **params}, "day": day}
             )
             ledger = Ledger(ledger_url)
             opened.callback(ledger.close)
@@ -151,7 +148,7 @@ def begin(stack, tmp_path):
                 mode="rehearsal",
                 day=dt.date.fromisoformat(day),
             )
-            return Session(stack, api, run_id, url, ledger, key, environment)
+            return Session(stack, api, run_id, url, ledger, key)
 
         yield start
 

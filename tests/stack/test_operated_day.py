@@ -44,12 +44,14 @@ def test_a_squareoff_run_closes_the_position_within_two_seconds(begin):
     session = begin(speed=1, start="09:29:50", **HOLD)
     session.wait_for(lambda: position_is_open(session), "a position")
     offset_ms = session.market_now_ms() - real_now_ms()
-    run_id = session.api.start("squareoff/squareoff", {"reason": "test"}, environment=session.environment)
+    run_id = session.api.start("squareoff/squareoff", {"reason": "test"})
     state = session.final_state(run_id)
     assert state["name"] == "SquaredOff", state
     # The session stays, without entries, until it is stopped or the day is over.
     assert ask_sessions(session.ledger, kind="stop", reason="test", requested_by="test")[session.session_id]
     assert session.final_state()["name"] == "Flat"
+    states = {run["flow"]: run["state"] for run in session.api.runs_of_the_day(session.run_id)}
+    assert states == {"daily-session": "Flat", "reconciliation": "Matched", "analytics": "Reported"}
     (trade,) = DaySummary.build(session.ledger, session.session_id).trades
     assert trade.exit_reason == "manual"
     requested_ms = session.command_times()[0] + offset_ms

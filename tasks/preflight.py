@@ -25,6 +25,17 @@ def settings_fit_the_mode(connections: Connections) -> str:
     return f"settings fit mode {connections.params.mode}"
 
 
+def live_orders_are_armed(connections: Connections) -> str:
+    """Real money moves only on a day and index that the operator armed by name."""
+    wanted = f"{connections.day}/{connections.index.underlying}"
+    if connections.params.mode == "live" and connections.settings.armed_for != wanted:
+        raise NotReady(
+            f"Live orders must be armed for the day: BOT_ARMED_FOR={wanted} was expected, found "
+            f"{connections.settings.armed_for or 'nothing'}. Set it after reading the limits once more."
+        )
+    return "armed" if connections.params.mode == "live" else "no real orders in this mode"
+
+
 def ledger_is_sound(connections: Connections) -> str:
     """The database is migrated and keeps its own invariants."""
     violations = check(connections.ledger)
@@ -138,6 +149,7 @@ def nobody_else_trades(connections: Connections) -> str:
 
 CHECKS: tuple[Callable[[Connections], str], ...] = (
     settings_fit_the_mode,
+    live_orders_are_armed,
     ledger_is_sound,
     token_outlives_the_session,
     data_plan_is_active,

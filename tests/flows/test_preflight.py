@@ -3,6 +3,7 @@
 import datetime as dt
 
 import pytest
+
 from strategy.params import Params
 from tasks.clock import real_now_ms
 from tasks.connect import Connections

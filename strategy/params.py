@@ -217,7 +217,7 @@ class Params(BaseModel):
 
     # Orders
     order_timeout_seconds: int = _setting(
-        5, "Order timeout", "seconds", "An order that is not filled by then is re-priced.", ge=1, le=300
+        3, "Order timeout", "seconds", "An order that is not filled by then is re-priced.", ge=1, le=300
     )
     reprice_attempts: int = _setting(
         3,
@@ -228,7 +228,7 @@ class Params(BaseModel):
         le=20,
     )
     price_buffer_percent: float = _setting(
-        0.5, "Price buffer", "percent", "Limits are this far beyond the bid or ask.", ge=0, le=20
+        2.0, "Price buffer", "percent", "Limits are this far beyond the bid or ask.", ge=0, le=20
     )
     price_buffer_min_points: float = _setting(
         0.5,

@@ -7,20 +7,26 @@
 """
 
 import itertools
+import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
 import psycopg
 import pytest
+from aiosmtpd.controller import Controller
 from psycopg import sql
+
+from deployments.local import free_port
 
 SERVER_DIRECTORY = pytest.StashKey[Path]()
 DATABASE_NUMBERS = itertools.count(1)
@@ -192,3 +198,56 @@ def prefect_server() -> Iterator[str]:
         patch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
         with prefect_test_harness(server_startup_timeout=180):
             yield str(PREFECT_API_URL.value())
+
+
+class WebHook:
+    """A web hook on loopback that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[str, str]] = []
+        heard = self.heard
+
+        class Hook(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+        self.url = f"json://127.0.0.1:{self.server.server_port}/hook"
+
+
+class MailServer:
+    """A mail server on loopback that keeps what it is sent."""
+
+    def __init__(self, port: int) -> None:
+        self.mails: list[str] = []
+        self.url = f"mailto://127.0.0.1:{port}?from=bot@example.com&to=trader@example.com&mode=insecure"
+
+    async def handle_DATA(self, _server, _session, envelope) -> str:  # noqa: N802 (the mail server calls it so)
+        self.mails.append(envelope.content.decode(errors="replace"))
+        return "250 OK"
+
+
+@pytest.fixture
+def web_hook() -> Iterator[WebHook]:
+    """Where json:// notices arrive: `.url`, `.heard`."""
+    hook = WebHook()
+    threading.Thread(target=hook.server.serve_forever, daemon=True).start()
+    yield hook
+    hook.server.shutdown()
+    hook.server.server_close()
+
+
+@pytest.fixture
+def mail_server() -> Iterator[MailServer]:
+    """Where mailto:// notices arrive: `.url`, `.mails`."""
+    port = free_port()
+    server = MailServer(port)
+    controller = Controller(server, hostname="127.0.0.1", port=port)
+    controller.start()
+    yield server
+    controller.stop()

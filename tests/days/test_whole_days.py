@@ -1,16 +1,11 @@
 """A whole day ends flat, reconciled and explained; the same seed gives the same day to the paisa."""
 
 import io
-import json
 import sqlite3
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from aiosmtpd.controller import Controller
 from rich.console import Console
 
-from deployments.local import free_port
 from tasks.summary import render_table
 
 from .conftest import PROJECT, RECORDED
@@ -19,48 +14,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ENDING = "flat, reconciled with the broker, every order priced"
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason=f"no recorded market data in {RECORDED}")
-
-
-class Receiver:
-    """A web hook and a mail server on loopback that keep what they are sent."""
-
-    def __init__(self):
-        self.titles, self.mails = [], []
-
-    async def handle_DATA(self, _server, _session, envelope):  # noqa: N802 (the mail server calls it so)
-        self.mails.append(envelope.content.decode(errors="replace"))
-        return "250 OK"
-
-    def __enter__(self):
-        titles = self.titles
-
-        class Hook(BaseHTTPRequestHandler):
-            def do_POST(self):
-                titles.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["title"])
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        self.web = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-        threading.Thread(target=self.web.serve_forever, daemon=True).start()
-        self.mail_port = free_port()
-        self.mail = Controller(self, hostname="127.0.0.1", port=self.mail_port)
-        self.mail.start()
-        return self
-
-    def __exit__(self, *_):
-        self.web.shutdown()
-        self.web.server_close()
-        self.mail.stop()
-
-    @property
-    def urls(self):
-        return (
-            f"json://127.0.0.1:{self.web.server_port}/hook",
-            f"mailto://127.0.0.1:{self.mail_port}?from=bot@example.com&to=trader@example.com&mode=insecure",
-        )
 
 
 def essence(summary):
@@ -92,9 +45,8 @@ def assert_readme_shows(summary):
     assert readme[begin : readme.index("```", begin)] == shown[: shown.index(ENDING) + 1]
 
 
-def test_the_same_seed_gives_the_same_day_to_the_paisa_and_people_hear_of_it(rehearse):
-    with Receiver() as receiver:
-        first = rehearse("--seed", "7", notify=receiver.urls)
+def test_the_same_seed_gives_the_same_day_to_the_paisa_and_people_hear_of_it(rehearse, web_hook, mail_server):
+    first = rehearse("--seed", "7", notify=(web_hook.url, mail_server.url))
     second = rehearse("--seed", "7")
     assert first.summary.trade_count >= 1, first.summary
     assert essence(first.summary) == essence(second.summary)
@@ -102,10 +54,10 @@ def test_the_same_seed_gives_the_same_day_to_the_paisa_and_people_hear_of_it(reh
     for day in (first, second):
         assert day.summary.is_sound, day.summary.faults
     assert_readme_shows(first.summary)
-    heard = "\n".join(receiver.titles)
+    titles = "\n".join(heard["title"] for heard in web_hook.heard)
     for occasion in ("session started", "bought 65", "net · ", "day over"):
-        assert occasion in heard, heard
-    assert len(receiver.mails) >= len(receiver.titles) > 0
+        assert occasion in titles, titles
+    assert len(mail_server.mails) >= first.summary.trade_count
 
 
 def test_the_ledger_equals_the_exchange_and_the_summary_is_queries_on_it(rehearse):

@@ -48,9 +48,14 @@ def test_a_day_beyond_the_known_calendar_is_refused_with_the_next_step():
     assert "holiday list" in state.message
 
 
-def test_a_rehearsal_without_a_simulator_says_what_to_set(monkeypatch, tmp_path):
+def test_a_failed_session_says_what_to_set_and_the_operator_hears_of_it(monkeypatch, tmp_path, web_hook):
     monkeypatch.setenv("BOT_HOME", str(tmp_path))
+    monkeypatch.setenv("BOT_NOTIFY_URLS", web_hook.url)
     monkeypatch.delenv("BOT_SIMULATOR_URL", raising=False)
     state = daily_session(Params(mode="rehearsal"), return_state=True)
     assert state.is_failed()
     assert "BOT_SIMULATOR_URL is not set" in state.message
+    (heard,) = web_hook.heard
+    assert "daily-session" in heard["title"]
+    assert "Failed" in heard["title"]
+    assert "BOT_SIMULATOR_URL is not set" in heard["message"]

@@ -62,10 +62,13 @@ def _die_with_parent() -> None:
 class LocalStack:
     """Starts, watches and stops the processes of a rehearsal. Use as a context manager.
 
-    `home` keeps Prefect's database and the logs; `environment` is added to every child's.
+    `home` keeps Prefect's database and the logs; `environment` is added to every child's. With `may_be_kept` the
+    children can outlive this process (see `keep`); without it they end even when this process is killed.
     """
 
-    def __init__(self, *, home: Path, project: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, home: Path, project: Path, environment: Mapping[str, str] | None = None, may_be_kept: bool = False
+    ) -> None:
         self.home = home
         self.project = project
         self.logs = home / "logs"
@@ -73,6 +76,7 @@ class LocalStack:
         self.api_url = ""
         self.ui_url = ""
         self.children: list[Child] = []
+        self._may_be_kept = may_be_kept
         self._kept = False
 
     def __enter__(self) -> Self:
@@ -131,7 +135,8 @@ class LocalStack:
         """
         ready = self.home / "simulator.json"
         ready.unlink(missing_ok=True)
-        self._start("simulator", ["-m", "simulator", "--with-parent", "--ready", str(ready), *options])
+        bound = [] if self._may_be_kept else ["--with-parent"]
+        self._start("simulator", ["-m", "simulator", *bound, "--ready", str(ready), *options])
         deadline = Deadline(SIMULATOR_START_TIMEOUT_S)
         while True:
             with contextlib.suppress(OSError, ValueError):
@@ -163,6 +168,7 @@ class LocalStack:
 
     def keep(self) -> None:
         """Leave everything running after this process; `down(home)` ends it."""
+        assert self._may_be_kept, "a stack that may not be kept ends with this process"
         pids = {child.name: child.process.pid for child in self.children if child.process.poll() is None}
         (self.home / "stack.json").write_text(json.dumps({"pids": pids, "ui_url": self.ui_url}))
         self._kept = True
@@ -222,7 +228,7 @@ class LocalStack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C in the terminal reaches the stack, which ends them in order
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 (started before this process has threads of its own)
+                preexec_fn=None if self._may_be_kept else _die_with_parent,  # noqa: PLW1509 (started before this process has threads of its own)
             )
         self.children.append(Child(name, process, log))
 

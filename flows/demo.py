@@ -5,6 +5,7 @@ It drives the same deployments that the operator uses, by Prefect's HTTP API, an
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -85,7 +86,9 @@ def _run(options: DemoOptions, console: Console) -> int:
     ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
     migrate(ledger_url)
     environment = {"BOT_HOME": str(folder), "BOT_LEDGER_URL": ledger_url}
-    with LocalStack(home=options.home, project=options.project, environment=environment) as stack:
+    with LocalStack(
+        home=options.home, project=options.project, environment=environment, may_be_kept=options.keep
+    ) as stack:
         console.print(f"Starting Prefect, a worker and the simulated market in {options.home} …", soft_wrap=True)
         simulator_url = _start_simulator(stack, options)
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
@@ -127,7 +130,10 @@ def _run(options: DemoOptions, console: Console) -> int:
             options.json_file.write_text(json.dumps(summary.to_json(), indent=2) + "\n")
         if options.keep:
             stack.keep()
-            console.print(f"Left running: {stack.ui_url} . Stop it with: bot down")
+            console.print(
+                f"Left running: {stack.ui_url}   Stop it with: {Path(sys.executable).parent / 'bot'} down",
+                soft_wrap=True,
+            )
         return 0 if summary.is_sound else 1
 
 
@@ -318,6 +324,6 @@ def _news(ledger: Ledger, session_id: str, shown: Shown) -> Iterator[str]:
 def _print_links(console: Console, stack: LocalStack, runs: tuple[dict[str, str], ...], options: DemoOptions) -> None:
     for run in runs:
         link = f"   {stack.ui_url}/runs/flow-run/{run['id']}" if options.keep else ""
-        console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}")
+        console.print(f"{run['flow']:<15} {run['state']:<12} {run['name']}{link}", soft_wrap=True)
     if not options.keep:
         console.print("Run it again with KEEP=1 (or --keep) to look at the runs in the Prefect UI.")

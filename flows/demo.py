@@ -4,6 +4,7 @@ It drives the same deployments that the operator uses, by Prefect's HTTP API, an
 """
 
 import contextlib
+import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -161,8 +162,8 @@ def _start_simulator(stack: LocalStack, options: DemoOptions) -> str:
     arguments += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN]
     if options.recording:
         arguments += ["--recording", str(options.recording)]
-    if options.day or not options.recording:
-        arguments += ["--day", (options.day or REHEARSAL_DAY).isoformat()]
+    day = options.day or (first_day(options.recording) if options.recording else REHEARSAL_DAY)
+    arguments += ["--day", day.isoformat()]
     return stack.start_simulator(arguments)
 
 
@@ -171,6 +172,29 @@ def _deploy(stack: LocalStack) -> None:
     stack.create_work_pool()
     stack.start_worker()
     stack.deploy()
+
+
+def first_day(recording: Path) -> date:
+    """The first day of a recording.
+
+    Raises:
+        DemoFailed: there is no such file, or it is of neither known form.
+    """
+    try:
+        with recording.open(encoding="utf-8", newline="") as lines:
+            row = next(csv.DictReader(lines), {})
+    except OSError as missing:
+        raise DemoFailed(
+            f"A recording was expected at {recording}, found: {missing.strerror}. Check the path."
+        ) from None
+    text = row.get("Date") or (row.get("close_time_ist") or "")[:10]
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise DemoFailed(
+            f"{recording} must have a column Date (YYYYMMDD) or close_time_ist, found {', '.join(row) or 'no rows'}. "
+            "See the README for the two forms, or name the day with --day."
+        ) from None
 
 
 class PrefectApi:

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -55,11 +55,6 @@ class Clock(Protocol):
 def ist(at_ms: int) -> datetime:
     """The moment `at_ms` as an aware IST datetime."""
     return datetime.fromtimestamp(at_ms / 1000, IST)
-
-
-def utc(at_ms: int) -> datetime:
-    """The moment `at_ms` as an aware UTC datetime."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def epoch_ms(moment: datetime) -> int:

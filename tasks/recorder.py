@@ -44,7 +44,6 @@ class Recorder:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_on, name="recorder", daemon=True)
         self.dropped_ticks = 0
-        self.is_behind = False  # the ledger refused the last batch
 
     def start(self) -> None:
         """Begin writing."""
@@ -112,7 +111,6 @@ class Recorder:
                 self._try(write)
         except LedgerUnavailable as error:
             LOG.warning("ledger away, history waits: %s", error)
-            self.is_behind = True
             with self._swap:
                 newer = self._waiting
                 batch.ticks += newer.ticks
@@ -121,7 +119,6 @@ class Recorder:
                 batch.answers += newer.answers
                 self._waiting = batch
             return False
-        self.is_behind = False
         return True
 
     @staticmethod

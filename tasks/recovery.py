@@ -10,6 +10,7 @@ Invariants:
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from strategy.actions import (
     Adopt,
@@ -22,14 +23,14 @@ from strategy.actions import (
     Resumed,
     StopMoved,
 )
-from strategy.events import Fill, IntentClosed, Outcome, Side
+from strategy.events import Fill, IntentClosed, Outcome
 from strategy.history import History, PastIntent, UnknownPosition
 from strategy.instruments import Contract, Quantity
 from strategy.orders import FactKind, Purpose, client_order_id
 from tasks.broker import Broker
 from tasks.ledger.records import DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.store import Ledger
-from tasks.order_records import contract_of
+from tasks.order_records import contract_of, intent_record
 
 
 def read_history(ledger: Ledger, session_id: str, *, open_intents: Collection[int]) -> History:
@@ -144,40 +145,20 @@ def most_held(history: History) -> dict[str, int]:
 
 def record_adoption(ledger: Ledger, adopted: Adopt, *, session_id: str, fence: int, prefix: str) -> None:
     """Write a taken-over position as an entry that is filled, so that the ledger derives it like any other."""
-    contract = adopted.contract
     order_id = client_order_id(prefix, adopted.intent, 0)
-    ledger.record_intent(
-        IntentRecord(
-            session_id=session_id,
-            intent=adopted.intent,
-            trade=adopted.trade,
-            purpose=Purpose.ENTRY,
-            side=Side.BUY,
-            security=contract.security,
-            trading_symbol=contract.trading_symbol,
-            contract_name=contract.name,
-            strike_points=contract.strike_points,
-            option_type=contract.option_type,
-            expiry=contract.expiry,
-            lot_size=contract.lot_size,
-            tick_size_paise=contract.tick_size_paise,
-            freeze_quantity=contract.freeze_quantity,
-            quantity=adopted.quantity,
-            reference_paise=adopted.value_paise // adopted.quantity,
-            reason="adopted",
-            why=dict(adopted.why.facts),
-            decided_at_ms=adopted.at_ms,
-            fence=fence,
-            orders=(
-                OrderRecord(
-                    client_order_id=order_id,
-                    slice_number=0,
-                    quantity=adopted.quantity,
-                    limit_paise=adopted.value_paise // adopted.quantity,
-                ),
-            ),
-        )
+    paid_paise = adopted.value_paise // adopted.quantity
+    entry = Enter(
+        at_ms=adopted.at_ms,
+        intent=adopted.intent,
+        trade=adopted.trade,
+        contract=adopted.contract,
+        quantity=adopted.quantity,
+        reference_paise=paid_paise,
+        why=adopted.why,
     )
+    order = OrderRecord(client_order_id=order_id, slice_number=0, quantity=adopted.quantity, limit_paise=paid_paise)
+    record = intent_record(entry, (), session_id=session_id, fence=fence)
+    ledger.record_intent(replace(record, reason="adopted", orders=(order,)))
     ledger.record_order_event(
         OrderEventRecord(
             client_order_id=order_id,

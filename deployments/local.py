@@ -209,8 +209,8 @@ class LocalStack:
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
-            # With the server gone, the evening is done without it rather than a minute later.
-            "PREFECT_CLIENT_MAX_RETRIES": "2",
+            # With the server gone, the evening is done without it rather than a minute later; a busy one gets its time.
+            "PREFECT_CLIENT_MAX_RETRIES": "3",
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "PYTHONUNBUFFERED": "1",
@@ -236,7 +236,7 @@ class LocalStack:
         done = subprocess.run(  # noqa: S603 (our own interpreter and arguments)
             [sys.executable, "-m", "prefect", *arguments],
             cwd=self.project,
-            env=self.child_environment(),
+            env=self.child_environment() | {"PREFECT_CLIENT_MAX_RETRIES": "8"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -10,18 +10,18 @@ from prefect.states import Completed
 
 from strategy.charges import charge_facts, rates_on
 from strategy.instruments import INDICES
-from tasks.analytics import render_analytics
-from tasks.artifacts import day_trade_rows, render_chart
-from tasks.chart_rows import picture_of
-from tasks.charts import day_chart_png
 from tasks.connect import market_now_ms, open_ledger, open_notifier
-from tasks.evening import price_orders
+from tasks.evening.analytics import render_analytics
+from tasks.evening.prices import price_orders
 from tasks.ledger.store import Ledger
-from tasks.money import render_rupees
 from tasks.notify.texts import day_reported
-from tasks.report import render_day_report
+from tasks.pages.artifacts import day_trade_rows, render_chart
+from tasks.pages.chart_rows import picture_of
+from tasks.pages.charts import day_chart_png
+from tasks.pages.money import render_rupees
+from tasks.pages.report import render_day_report
+from tasks.pages.summary import DaySummary, report_path, result_line
 from tasks.settings import Settings
-from tasks.summary import DaySummary, report_path, result_line
 
 
 @flow(name="analytics", flow_run_name="{session_id}", retries=1, retry_delay_seconds=10)

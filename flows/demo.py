@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import requests
 import yaml
+from requests.adapters import HTTPAdapter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from urllib3.util import Retry
 
 from deployments.local import LocalStack, StackError, interruptible
 from strategy.instruments import Underlying
@@ -24,13 +27,14 @@ from tasks.clock import Deadline, ist, pause, read_market_clock, real_now_ms
 from tasks.ledger import LedgerUnavailable
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger, migrate
-from tasks.money import render_rupees
+from tasks.pages.money import render_rupees
+from tasks.pages.summary import DaySummary, render_table, report_path
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
-from tasks.summary import DaySummary, render_table, report_path
 
 REHEARSAL_DAY = date(2026, 11, 20)
 WHOLE_RUN_TIMEOUT_S = 900.0
 PLAIN_WIDTH = 110  # where the output goes to a file or a log
+BUSY = (429, 502, 503, 504)
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -204,6 +208,9 @@ class PrefectApi:
         self._url = url
         self._http = requests.Session()
         self._http.trust_env = False
+        # A busy server says 503 when its SQLite file was locked; nothing was written then, so asking again is safe.
+        patient = Retry(total=10, backoff_factor=0.3, backoff_max=5, status_forcelist=BUSY, allowed_methods=None)
+        self._http.mount("http://", HTTPAdapter(max_retries=patient))
 
     def start(self, deployment: str, parameters: dict[str, Any]) -> str:
         """Start a run of `flow/deployment`; return its id.
@@ -219,7 +226,7 @@ class PrefectApi:
             merged["params"] = {**target["parameters"].get("params", {}), **parameters.get("params", {})}
         reply = self._http.post(
             f"{self._url}/deployments/{target['id']}/create_flow_run",
-            json={"parameters": merged, "state": {"type": "SCHEDULED"}},
+            json={"parameters": merged, "state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid4())},
             timeout=30,
         )
         if not reply.ok:

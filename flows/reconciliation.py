@@ -10,10 +10,10 @@ from prefect.states import Completed, Failed
 
 from strategy.reconcile import Difference, Reconciliation
 from tasks.connect import market_now_ms, open_broker, open_ledger, open_notifier, run_identity
+from tasks.evening.reconciliation import reconcile_session
 from tasks.notify.texts import reconciliation_differs
-from tasks.reconciling import reconcile_session
+from tasks.pages.wording import markdown_table
 from tasks.settings import Settings
-from tasks.wording import markdown_table
 
 LOG = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from strategy.params import Params
 from tasks.clock import IST
 from tasks.connect import Connections, market_today, run_identity, send_alert
 from tasks.preflight import CHECKS, NotReady
-from tasks.trading import TradingSummary, trade_session
+from tasks.trading.session import TradingSummary, trade_session
 
 EVENING_TIMEOUT_S = 300.0
 

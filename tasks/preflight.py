@@ -10,7 +10,7 @@ from tasks.broker import BrokerError
 from tasks.clock import ist, real_now_ms
 from tasks.connect import Connections, clock_skew_ms
 from tasks.ledger.check import check
-from tasks.money import render_rupees
+from tasks.pages.money import render_rupees
 
 CLOCK_SKEW_MS_MAX = 2_000
 

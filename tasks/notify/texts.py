@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from strategy.actions import Alert, ExitReason, Severity
 from tasks.clock import ist
 from tasks.ledger.records import SessionKey
-from tasks.money import render_rupees
 from tasks.notify.notice import Attachment, Notice, Topic, plain_to_html
-from tasks.wording import render_duration
+from tasks.pages.money import render_rupees
+from tasks.pages.wording import render_duration
 
 GAIN, LOSS, EVEN = "🟢", "🔴", "⚪"
 MARKS = {Severity.INFO: "", Severity.WARNING: "⚠️ ", Severity.CRITICAL: "🚨 "}

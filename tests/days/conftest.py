@@ -16,12 +16,12 @@ import requests
 from strategy.params import Params
 from tasks.clock import Deadline, pause
 from tasks.connect import Connections
-from tasks.evening import price_orders
+from tasks.evening.prices import price_orders
+from tasks.evening.reconciliation import reconcile_session
+from tasks.pages.summary import DaySummary
 from tasks.preflight import CHECKS
-from tasks.reconciling import reconcile_session
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
-from tasks.summary import DaySummary
-from tasks.trading import trade_session
+from tasks.trading.session import trade_session
 
 PROJECT = Path(__file__).resolve().parents[2]
 RECORDED = PROJECT.parent / "shared" / "data" / "market"

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 from rich.console import Console
 
-from tasks.summary import render_table
+from tasks.pages.summary import render_table
 
 from .conftest import PROJECT, RECORDED
 

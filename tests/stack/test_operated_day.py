@@ -5,7 +5,7 @@ import pytest
 from flows.demo import DemoFailed
 from tasks.clock import ist, real_now_ms
 from tasks.controls import ask_sessions
-from tasks.summary import DaySummary
+from tasks.pages.summary import DaySummary
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
 

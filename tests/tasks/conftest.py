@@ -13,7 +13,7 @@ from strategy.events import Side
 from strategy.instruments import Underlying
 from strategy.params import Params
 from tasks.clock import IST, epoch_ms
-from tasks.evening import price_orders
+from tasks.evening.prices import price_orders
 from tasks.ledger.records import (
     CandleRecord,
     DecisionRecord,

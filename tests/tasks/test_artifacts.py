@@ -18,7 +18,9 @@ from prefect.context import get_run_context
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from strategy.instruments import Underlying
-from tasks.artifacts import (
+from tasks.clock import Deadline, pause
+from tasks.ledger.records import SessionKey
+from tasks.pages.artifacts import (
     LiveArtifacts,
     LivePosition,
     LiveTrade,
@@ -30,9 +32,7 @@ from tasks.artifacts import (
     render_chart,
     render_state,
 )
-from tasks.clock import Deadline, pause
-from tasks.ledger.records import SessionKey
-from tasks.summary import DaySummary
+from tasks.pages.summary import DaySummary
 
 KEY = SessionKey(account="1000000009", underlying=Underlying.NIFTY, mode="paper", day=date(2026, 11, 20))
 VIEW = LiveView(
@@ -191,7 +191,7 @@ def test_the_chart_is_drawn_from_the_candles_of_this_and_the_earlier_start(recor
 def test_while_the_api_is_away_the_session_notices_nothing_and_the_log_hears_it_once(caplog):
     shelf = Shelf(away=3)
     live = LiveArtifacts(KEY, store=shelf, period_s=0.02)
-    with caplog.at_level(logging.INFO, logger="tasks.artifacts"):
+    with caplog.at_level(logging.INFO, logger="tasks.pages.artifacts"):
         live.start()
         live.show(VIEW)
         until(lambda: shelf.puts)

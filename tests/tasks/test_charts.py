@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategy.events import Tick
-from tasks.chart_process import ChartProcess
-from tasks.chart_rows import datasets, longer_candles, picture_of, thinned
-from tasks.charts import day_chart_png, day_chart_spec
 from tasks.clock import epoch_ms
 from tasks.ledger.records import CandleRecord
-from tasks.summary import DaySummary
+from tasks.pages.chart_process import ChartProcess
+from tasks.pages.chart_rows import datasets, longer_candles, picture_of, thinned
+from tasks.pages.charts import day_chart_png, day_chart_spec
+from tasks.pages.summary import DaySummary
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

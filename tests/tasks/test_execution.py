@@ -28,10 +28,10 @@ from tasks.broker import (
     OrderUpdate,
     RateLimited,
 )
-from tasks.execution import Execution
 from tasks.inbox import Inbox
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger
+from tasks.orders.execution import Execution
 
 KEY = SessionKey(account="1000000009", underlying=Underlying.NIFTY, mode="rehearsal", day=date(2026, 11, 20))
 CONTRACT = Contract(

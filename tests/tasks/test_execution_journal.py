@@ -9,11 +9,11 @@ from queue import SimpleQueue
 import pytest
 
 from strategy.events import Side
-from tasks.journal import Journal, replay_journal
-from tasks.lane import Lane
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord, OrderRecord
-from tasks.scribe import Scribe
+from tasks.orders.journal import Journal, replay_journal
+from tasks.orders.lane import Lane
+from tasks.orders.scribe import Scribe
 
 INTENT = IntentRecord(
     session_id="2026-11-20/NIFTY/rehearsal/1000000009",

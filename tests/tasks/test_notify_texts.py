@@ -8,7 +8,7 @@ from strategy.actions import Alert, ExitReason, Severity
 from strategy.instruments import Underlying
 from tasks.ledger.records import SessionKey
 from tasks.notify import Topic, texts
-from tasks.wording import render_duration
+from tasks.pages.wording import render_duration
 
 LIVE = SessionKey(account="1000000009", underlying=Underlying.NIFTY, mode="live", day=date(2026, 11, 20))
 PAPER = SessionKey(account="1000000009", underlying=Underlying.SENSEX, mode="paper", day=date(2026, 11, 20))

@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 import pytest
 
 from strategy.params import Params
-from tasks.analytics import by_exit_reason, day_trade_metrics, figures, render_analytics
+from tasks.evening.analytics import by_exit_reason, day_trade_metrics, figures, render_analytics
 from tasks.ledger.records import DecisionRecord
-from tasks.money import render_rupees
-from tasks.report import render_day_report, settings_rows
-from tasks.summary import DaySummary
+from tasks.pages.money import render_rupees
+from tasks.pages.report import render_day_report, settings_rows
+from tasks.pages.summary import DaySummary
 
 
 class Page(HTMLParser):

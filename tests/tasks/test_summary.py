@@ -13,12 +13,12 @@ from strategy.charges import order_charges, rates_on
 from strategy.entry import Refusal
 from strategy.events import Side
 from strategy.instruments import Underlying
-from tasks.evening import price_orders
+from tasks.evening.prices import price_orders
 from tasks.ledger.records import DifferenceRecord, SessionKey
 from tasks.ledger.store import Ledger
-from tasks.money import average_paise, group_indian, render_rupees
-from tasks.summary import DaySummary, render_table, result_line
-from tasks.wording import EXITS, REFUSALS, describe_entry, describe_exit
+from tasks.pages.money import average_paise, group_indian, render_rupees
+from tasks.pages.summary import DaySummary, render_table, result_line
+from tasks.pages.wording import EXITS, REFUSALS, describe_entry, describe_exit
 
 DAY = date(2026, 11, 20)
 RUNS = (

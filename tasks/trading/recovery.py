@@ -30,7 +30,7 @@ from strategy.orders import FactKind, Purpose, client_order_id
 from tasks.broker import Broker
 from tasks.ledger.records import DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.store import Ledger
-from tasks.order_records import contract_of, intent_record
+from tasks.orders.records import contract_of, intent_record
 
 
 def read_history(ledger: Ledger, session_id: str, *, open_intents: Collection[int]) -> History:

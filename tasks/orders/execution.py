@@ -28,11 +28,11 @@ from strategy.orders import Answer, Ask, FillStep, OrderFact, OrderPolicy, Purpo
 from tasks.broker import Broker, BrokerError, NewOrder, OrderUpdate, RateLimited
 from tasks.clock import Deadline, pause
 from tasks.inbox import Inbox
-from tasks.journal import Journal, OrderLedger, replay_journal
-from tasks.lane import Lane
 from tasks.ledger import LeaseLost, LedgerRefused, LedgerUnavailable
 from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord
-from tasks.order_records import (
+from tasks.orders.journal import Journal, OrderLedger, replay_journal
+from tasks.orders.lane import Lane
+from tasks.orders.records import (
     answer_of,
     event_record,
     fill_record,
@@ -43,7 +43,7 @@ from tasks.order_records import (
     restored_intent,
     seen,
 )
-from tasks.scribe import Scribe
+from tasks.orders.scribe import Scribe
 
 __all__ = ["Execution", "OrderLedger", "replay_journal"]
 

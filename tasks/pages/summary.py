@@ -28,8 +28,8 @@ from tasks.ledger.records import (
     SessionStart,
     TradeRecord,
 )
-from tasks.money import average_paise, render_points, render_rupees
-from tasks.wording import describe_entry, describe_exit, exit_words, refusal_words
+from tasks.pages.money import average_paise, render_points, render_rupees
+from tasks.pages.wording import describe_entry, describe_exit, exit_words, refusal_words
 
 RECONCILED = "clean"
 

@@ -22,23 +22,23 @@ from strategy.orders import order_policy
 from strategy.plan import DayPlan, plan_day
 from strategy.session import start
 from strategy.session import trades as session_trades
-from tasks.artifacts import LiveArtifacts
-from tasks.audience import Audience, Log
 from tasks.broker import Broker, BrokerError
 from tasks.clock import Deadline, LockStepClock, ist, pause, real_now_ms
 from tasks.connect import Connections, Market, code_version
-from tasks.execution import Execution
 from tasks.inbox import Inbox
-from tasks.lane import Lane
 from tasks.ledger.lease import Lease
 from tasks.ledger.records import SessionStart
-from tasks.money import render_rupees
 from tasks.notify import texts
-from tasks.postman import Postman
-from tasks.recorder import Recorder
-from tasks.recovery import most_held, read_history, record_adoption, unknown_positions
-from tasks.trader import DayEnd, TradingDesk, trade
-from tasks.warmup import warmup_candles
+from tasks.orders.execution import Execution
+from tasks.orders.lane import Lane
+from tasks.pages.artifacts import LiveArtifacts
+from tasks.pages.money import render_rupees
+from tasks.trading.audience import Audience, Log
+from tasks.trading.postman import Postman
+from tasks.trading.recorder import Recorder
+from tasks.trading.recovery import most_held, read_history, record_adoption, unknown_positions
+from tasks.trading.trader import DayEnd, TradingDesk, trade
+from tasks.trading.warmup import warmup_candles
 
 FEEDS_CONNECTED_WITHIN_S = 20.0
 WRITTEN_WITHIN_S = 30.0

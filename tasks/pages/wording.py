@@ -8,7 +8,7 @@ from typing import Any
 
 from strategy.actions import ExitReason
 from tasks.clock import ist
-from tasks.money import render_points, render_rupees
+from tasks.pages.money import render_points, render_rupees
 
 # Why a closed candle was not an entry, by the rules' own names for it.
 REFUSALS = {

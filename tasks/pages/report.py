@@ -16,14 +16,14 @@ import vl_convert
 from strategy.events import Tick
 from strategy.metrics import TradeMetrics
 from strategy.params import Params
-from tasks.analytics import by_exit_reason, day_trade_metrics, figures
-from tasks.chart_rows import naive_time, picture_of
-from tasks.charts import day_chart_png, day_chart_spec
 from tasks.clock import ist
+from tasks.evening.analytics import by_exit_reason, day_trade_metrics, figures
 from tasks.ledger.records import CandleRecord, DecisionRecord
-from tasks.money import render_points, render_rupees
-from tasks.summary import DaySummary
-from tasks.wording import exit_words, refusal_words
+from tasks.pages.chart_rows import naive_time, picture_of
+from tasks.pages.charts import day_chart_png, day_chart_spec
+from tasks.pages.money import render_points, render_rupees
+from tasks.pages.summary import DaySummary
+from tasks.pages.wording import exit_words, refusal_words
 
 # What a decision is called in the day's log; refusals are counted instead, since every candle has one.
 _LOGGED = {

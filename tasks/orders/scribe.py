@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 
 from tasks.clock import Deadline
-from tasks.journal import Journal, OrderLedger, OrderWrite, record_late
 from tasks.ledger import LedgerRefused, LedgerUnavailable
+from tasks.orders.journal import Journal, OrderLedger, OrderWrite, record_late
 
 LOG = logging.getLogger(__name__)
 

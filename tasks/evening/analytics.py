@@ -6,9 +6,9 @@ import numpy as np
 
 from strategy.metrics import TradeColumns, TradeMetrics, break_down, trade_metrics
 from tasks.clock import epoch_ms
-from tasks.money import render_rupees
-from tasks.summary import DaySummary, TradeLine, result_line
-from tasks.wording import exit_words, markdown_table, render_duration
+from tasks.pages.money import render_rupees
+from tasks.pages.summary import DaySummary, TradeLine, result_line
+from tasks.pages.wording import exit_words, markdown_table, render_duration
 
 UNDEFINED = "–"
 

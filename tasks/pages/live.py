@@ -7,9 +7,9 @@ from strategy.plan import DayPlan
 from strategy.position import Trade
 from strategy.session import SessionState
 from strategy.view import PositionView, SessionView, view
-from tasks.artifacts import LivePosition, LiveTrade, LiveView
-from tasks.chart_rows import StopMark
-from tasks.money import average_paise
+from tasks.pages.artifacts import LivePosition, LiveTrade, LiveView
+from tasks.pages.chart_rows import StopMark
+from tasks.pages.money import average_paise
 
 
 def live_view(

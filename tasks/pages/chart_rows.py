@@ -12,8 +12,8 @@ from typing import Any
 from strategy.events import Tick
 from tasks.clock import epoch_ms, ist
 from tasks.ledger.records import CandleRecord, DecisionRecord
-from tasks.money import group_indian
-from tasks.summary import TradeLine
+from tasks.pages.money import group_indian
+from tasks.pages.summary import TradeLine
 
 CANDLES_SHOWN_MAX = 400  # about two pixels each
 LINE_POINTS_MAX = 800

@@ -36,10 +36,10 @@ from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, 
 from strategy.params import Params
 from strategy.session import DayPlan, SessionState, step
 from tasks.clock import Clock
-from tasks.decision_records import candle_record, decision_record
-from tasks.execution import Execution
 from tasks.inbox import Inbox
-from tasks.recorder import Recorder
+from tasks.orders.execution import Execution
+from tasks.trading.decisions import candle_record, decision_record
+from tasks.trading.recorder import Recorder
 
 LOG = logging.getLogger(__name__)
 SHOW_PERIOD_MS = 5_000

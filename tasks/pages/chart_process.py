@@ -1,7 +1,7 @@
 """Charts are drawn in a process of their own: drawing takes a second of one core and runs a JavaScript engine.
 
 The trading process writes a line of JSON and reads a line with the PNG; nothing that goes wrong on the other side
-can reach it. `python -m tasks.chart_process` is that other side.
+can reach it. `python -m tasks.pages.chart_process` is that other side.
 """
 
 import base64
@@ -76,7 +76,7 @@ class ChartProcess:
             self.close()
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tasks.chart_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-m", "tasks.pages.chart_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
         return self._process
 
@@ -97,7 +97,7 @@ class ChartProcess:
 def main() -> None:
     """Draw a picture for each line of the standard input until it ends."""
     os.nice(BACKGROUND_NICE)
-    from tasks.charts import chart_png  # noqa: PLC0415  only this side pays for the chart library
+    from tasks.pages.charts import chart_png  # noqa: PLC0415  only this side pays for the chart library
 
     for line in sys.stdin.buffer:
         request = json.loads(line)

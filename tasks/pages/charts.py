@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import altair as alt
 import vl_convert
 
-from tasks.chart_rows import Picture, datasets
+from tasks.pages.chart_rows import Picture, datasets
 
 Panel: TypeAlias = alt.LayerChart | alt.FacetChart
 

@@ -36,15 +36,15 @@ from strategy.params import Params
 from strategy.plan import DayPlan
 from strategy.position import Position, Trade
 from strategy.session import SessionState, trades
-from tasks.artifacts import LiveArtifacts, LiveView
-from tasks.chart_rows import StopMark
 from tasks.clock import ist
-from tasks.decision_records import candle_record
 from tasks.ledger.records import SessionKey
-from tasks.live import live_view
-from tasks.money import average_paise, render_points, render_rupees
 from tasks.notify import Notice, Notifier, texts
-from tasks.wording import describe_entry, describe_exit, exit_words, refusal_words
+from tasks.pages.artifacts import LiveArtifacts, LiveView
+from tasks.pages.chart_rows import StopMark
+from tasks.pages.live import live_view
+from tasks.pages.money import average_paise, render_points, render_rupees
+from tasks.pages.wording import describe_entry, describe_exit, exit_words, refusal_words
+from tasks.trading.decisions import candle_record
 
 Log: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
 Said: TypeAlias = Action | Fill | IntentClosed

@@ -28,13 +28,13 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.utilities.context import get_task_and_flow_run_ids
 
-from tasks.chart_process import ChartProcess
-from tasks.chart_rows import Picture, StopMark, TradeMark, datasets
 from tasks.clock import Deadline, Stopwatch, ist
 from tasks.ledger.records import CandleRecord, SessionKey
-from tasks.money import render_points, render_rupees
-from tasks.summary import DaySummary
-from tasks.wording import exit_words, markdown_table, refusal_words
+from tasks.pages.chart_process import ChartProcess
+from tasks.pages.chart_rows import Picture, StopMark, TradeMark, datasets
+from tasks.pages.money import render_points, render_rupees
+from tasks.pages.summary import DaySummary
+from tasks.pages.wording import exit_words, markdown_table, refusal_words
 
 LOG = logging.getLogger(__name__)
 

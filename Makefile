@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		echo "python -m venv failed: on Debian or Ubuntu install it with 'apt-get install python3-venv', then run again."; exit 1; }
 	@echo "Installing the pinned packages into $(VENV) (about a minute) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,sweep]'
 	@touch $@
 
 demo: setup ## one whole rehearsal day through Prefect (KEEP=1 leaves server and UI up; ARGS='--seed 11 …')

@@ -22,7 +22,7 @@ from strategy.actions import Alert, CancelEntry, Enter, Exit, Severity
 from strategy.events import Fill, IntentClosed, Outcome, Tick, Timer
 from strategy.instruments import Contract
 from strategy.order_news import learn
-from strategy.order_work import act, due_ms
+from strategy.order_work import act, due_ms, reading_due
 from strategy.orders import (
     Ending,
     FillStep,
@@ -31,6 +31,7 @@ from strategy.orders import (
     OrderPolicy,
     Outputs,
     Purpose,
+    PushesMissed,
     Reply,
     Request,
     Seen,
@@ -86,7 +87,7 @@ class Desk:
         return tuple(sorted(number for number, intent in self.intents.items() if not intent.closed))
 
 
-DeskEvent = Enter | Exit | CancelEntry | Tick | Timer | Reply | Seen
+DeskEvent = Enter | Exit | CancelEntry | Tick | Timer | PushesMissed | Reply | Seen
 DeskOutput = Commit | Request | OrderFact | FillStep | Fill | IntentClosed | Alert
 
 
@@ -102,6 +103,8 @@ def step(desk: Desk, event: DeskEvent, policy: OrderPolicy) -> tuple[Desk, tuple
             return _give_up(desk, event.intent, policy)
         case Timer():
             return _attend(desk, policy)
+        case PushesMissed():
+            return _attend(_with_readings_due(desk), policy)
         case Reply() | Seen():
             return _tell(desk, event, policy)
 
@@ -182,6 +185,17 @@ def _attend(desk: Desk, policy: OrderPolicy) -> tuple[Desk, tuple[DeskOutput, ..
             desk, outputs = _settle(desk, intent, intent.orders, (), policy)
             said += outputs
     return desk, tuple(said)
+
+
+def _with_readings_due(desk: Desk) -> Desk:
+    """The desk with a look-up due of every order that the broker may have; one on its way may be too old."""
+    return replace(
+        desk,
+        intents={
+            number: replace(intent, orders=tuple(reading_due(order, desk.now_ms) for order in intent.orders))
+            for number, intent in desk.intents.items()
+        },
+    )
 
 
 def _tell(desk: Desk, news: Reply | Seen, policy: OrderPolicy) -> tuple[Desk, tuple[DeskOutput, ...]]:

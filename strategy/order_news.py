@@ -288,7 +288,10 @@ def _looked(order: Order, policy: OrderPolicy, now_ms: int, retry_after_ms: int)
     delay_ms = LOOK_DELAYS_MS[min(order.looks + 1, len(LOOK_DELAYS_MS) - 1)]
     if order.stage is not Stage.UNKNOWN:
         delay_ms = min(delay_ms, policy.poll_ms)
-    due_ms = now_ms + max(delay_ms, retry_after_ms)
+    due_ms = now_ms + delay_ms
+    if order.looking_since_ms is not None and order.look_due_ms > order.looking_since_ms:
+        due_ms = min(due_ms, order.look_due_ms)  # asked for again while this one was on its way
+    due_ms = max(due_ms, now_ms + retry_after_ms)
     return replace(order, looking_since_ms=None, looks=order.looks + 1, look_due_ms=due_ms)
 
 

@@ -43,6 +43,14 @@ def act(order: Order, policy: OrderPolicy, now_ms: int, best_paise: int) -> tupl
     return order, tuple(said)
 
 
+def reading_due(order: Order, now_ms: int) -> Order:
+    """The order with a look-up due at once, or right after the one that is on its way and may be too old."""
+    if not order.is_findable:
+        return order
+    asked_ms = order.looking_since_ms
+    return replace(order, look_due_ms=now_ms if asked_ms is None else max(now_ms, asked_ms + 1))
+
+
 def due_ms(order: Order) -> int | None:
     """When `act` has something to do next; None while only an answer can move the order."""
     dues: list[int] = []

@@ -203,6 +203,13 @@ class Request:
     limit_paise: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushesMissed:
+    """The broker may have pushed what nobody heard, and does not repeat it: every live order is to be read."""
+
+    at_ms: int
+
+
 class FactKind(StrEnum):
     """What can be learnt about an order, in the ledger's words."""
 

@@ -11,7 +11,8 @@ Invariants:
 3. Every request gets exactly one reply, whatever the broker's adapter does.
 4. A call that hangs holds up neither the loop nor, with more than one worker, an order of another intent; from three
    workers on, reading has threads of its own. One worker does everything in order (lock-step).
-5. `submit`, `cancel_entry`, `on_event`, `recover` and `idle` belong to the loop's thread.
+5. Each time the order updates connect, every live order is read: what was pushed meanwhile is not repeated.
+6. `submit`, `cancel_entry`, `on_event`, `recover` and `idle` belong to the loop's thread.
 """
 
 import logging
@@ -24,9 +25,10 @@ from strategy.actions import Alert, CancelEntry, Enter, Exit, Severity
 from strategy.desk import Commit, Desk, DeskEvent, DeskOutput, next_due_ms, restored, step
 from strategy.events import Fill, IntentClosed, Side, Tick, Timer
 from strategy.order_news import recall
-from strategy.orders import Answer, Ask, FillStep, OrderFact, OrderPolicy, Purpose, Reply, Request
+from strategy.orders import Answer, Ask, FillStep, OrderFact, OrderPolicy, Purpose, PushesMissed, Reply, Request
 from tasks.broker import Broker, BrokerError, NewOrder, OrderUpdate, RateLimited
 from tasks.clock import Deadline, pause
+from tasks.feed import FeedConnected, FeedName
 from tasks.inbox import Inbox
 from tasks.ledger import LeaseLost, LedgerRefused, LedgerUnavailable
 from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord
@@ -117,6 +119,8 @@ class Execution:
                 self._take(event)
             case OrderUpdate():
                 self._take(seen(event.order, event.at_ms, from_book=False))
+            case FeedConnected(feed=FeedName.ORDERS):
+                self._take(PushesMissed(at_ms=event.at_ms))
             case Alert():
                 self._heard.append(event)
             case _:

@@ -36,9 +36,11 @@ from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, 
 from strategy.params import Params
 from strategy.session import DayPlan, SessionState, step
 from tasks.clock import Clock
+from tasks.feed import FeedConnected, FeedLost
 from tasks.inbox import Inbox
 from tasks.orders.execution import Execution
 from tasks.trading.decisions import candle_record, decision_record
+from tasks.trading.feeds import FeedWatch
 from tasks.trading.recorder import Recorder
 
 LOG = logging.getLogger(__name__)
@@ -121,6 +123,7 @@ class _Loop:
         self.over: SessionOver | None = None
         self.ticks = 0
         self.shown_ms = 0
+        self.feeds = FeedWatch()
 
     def run(self, opening: Iterable[Action], recovered: Iterable[Fill | IntentClosed | Alert]) -> DayEnd:
         desk = self.desk
@@ -138,6 +141,8 @@ class _Loop:
                 self.learn(heard)
             if isinstance(event, Tick | Timer | PoisonedTick | Command | Caution):
                 self.advance(event)
+            if isinstance(event, FeedConnected | FeedLost):
+                self.hear_of_feed(event)
             if isinstance(event, Timer):
                 self.on_timer(event)
         return DayEnd(reason=self.over.reason, at_ms=self.over.at_ms, state=self.state, ticks=self.ticks)
@@ -153,6 +158,11 @@ class _Loop:
         self.state, actions = step(self.state, event, self.desk.plan, self.desk.params)
         for action in actions:
             self.carry_out(action)
+
+    def hear_of_feed(self, event: FeedConnected | FeedLost) -> None:
+        alert = self.feeds.hear(event, is_flat=self.state.is_flat)
+        if alert is not None:
+            self.carry_out(alert)
 
     def on_timer(self, timer: Timer) -> None:
         if timer.at_ms - self.shown_ms >= SHOW_PERIOD_MS:

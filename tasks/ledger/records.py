@@ -42,6 +42,20 @@ class SessionStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmingRecord:
+    """One word of the operator about real money on a day; of several the last (by `number`, from 1) counts."""
+
+    account: str
+    underlying: Underlying
+    day: date
+    number: int
+    armed: bool  # False: disarmed
+    params: Mapping[str, Any]  # the exact settings that were read and confirmed
+    armed_by: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRecord:
     """One order to be sent: recorded before it is. An intent above the freeze quantity has several."""
 

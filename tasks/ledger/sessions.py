@@ -1,4 +1,4 @@
-"""Trading days and the starts of their process."""
+"""Trading days, the starts of their process, and which of them were armed for real money."""
 
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
@@ -7,10 +7,11 @@ from datetime import date
 from strategy.instruments import Underlying
 from tasks.ledger.database import Database, Transaction, insert_sql
 from tasks.ledger.recording import read, record_once
-from tasks.ledger.records import SessionKey, SessionStart
+from tasks.ledger.records import ArmingRecord, SessionKey, SessionStart
 from tasks.ledger.rows import Shape, clean
 
 START = Shape(SessionStart)
+ARMING = Shape(ArmingRecord)
 _SESSION_COLUMNS = ("session_id", "account", "underlying", "mode", "day", "salt")
 
 
@@ -74,3 +75,20 @@ def key_of(database: Database, session_id: str) -> SessionKey:
         raise LookupError(f"expected a session of this ledger, found {session_id!r}; session_ids() lists what there is")
     account, underlying, mode, day = rows[0]
     return SessionKey(account=account, underlying=Underlying(underlying), mode=mode, day=database.wire.date(day))
+
+
+def record_arming(database: Database, arming: ArmingRecord) -> None:
+    """The next word about a day; LedgerRefused when somebody else was faster with that number."""
+    record_once(database, "arming", ARMING, arming, ["account", "underlying", "day", "number"])
+
+
+def armings(database: Database, account: str, underlying: Underlying, day: date) -> tuple[ArmingRecord, ...]:
+    """What was said about a day, first to last."""
+    return read(
+        database,
+        ARMING,
+        "arming WHERE account = ? AND underlying = ? AND day = ? ORDER BY number",
+        account,
+        str(underlying),
+        database.wire.day(day),
+    )

@@ -8,6 +8,7 @@ database gets out. migrate(url) first; a Ledger on a schema that is not this cod
     sessions   open_session(key, salt) -> the salt that holds (the first opening's)
                record_start(SessionStart) · starts(session_id)
                session_ids(day=, underlying=, mode=) · key_of(session_id)
+               record_arming(ArmingRecord) · armings(account, underlying, day)
     orders     record_intent(IntentRecord)       one commit; LeaseLost when its fence is not the current one
                record_order_event(OrderEventRecord) · record_fill(FillRecord) -> bool (False: known already)
                intents(session_id) · order_events(client_order_id)
@@ -46,6 +47,7 @@ from tasks.ledger.database import (
 )
 from tasks.ledger.lease import Leases
 from tasks.ledger.records import (
+    ArmingRecord,
     CandleRecord,
     ChargeRecord,
     CommandRecord,
@@ -132,6 +134,14 @@ class Ledger:
     def key_of(self, session_id: str) -> SessionKey:
         """The key of a recorded session; LookupError for any other."""
         return sessions.key_of(self._database, session_id)
+
+    def record_arming(self, arming: ArmingRecord) -> None:
+        """The operator's next word about real money on a day; LedgerRefused when its number is taken."""
+        sessions.record_arming(self._database, arming)
+
+    def armings(self, account: str, underlying: Underlying, day: date) -> tuple[ArmingRecord, ...]:
+        """What was said about a day, first to last; the last word counts."""
+        return sessions.armings(self._database, account, underlying, day)
 
     # Orders
 

@@ -394,3 +394,19 @@ class LeaseTakingRow(LedgerTable, table=True):
     owner: str
     taken_at: datetime
     taken_over: bool
+
+
+class ArmingRow(LedgerTable, table=True):
+    """A word of the operator about real money on a day: armed, for exactly these settings, or not. The last counts."""
+
+    __tablename__ = "arming"
+    __table_args__ = (CheckConstraint("number > 0", name="number_positive"), ONE_TREE)
+
+    account: str = Field(primary_key=True)
+    underlying: str = Field(primary_key=True)
+    day: date = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    armed: bool
+    params: dict[str, Any] = Field(sa_type=DETAIL)
+    armed_by: str
+    at: datetime

@@ -5,7 +5,7 @@ import pytest
 from strategy.events import Tick
 from tasks.ledger import LedgerRefused
 from tasks.ledger.migrations.history import HISTORY_TABLES
-from tasks.ledger.records import CommandRecord, DecisionRecord, DifferenceRecord
+from tasks.ledger.records import ArmingRecord, CommandRecord, DecisionRecord, DifferenceRecord
 from tasks.ledger.tables import LedgerTable
 
 REFUSED = "is history|is released, never deleted|fence of a lease never falls"
@@ -33,6 +33,18 @@ def full_day(ledger, lease, day):
     )
     ledger.answer_command("c-1", "halted", day.at(1))
     ledger.record_charges([day.charge(1)])
+    ledger.record_arming(
+        ArmingRecord(
+            account=day.key.account,
+            underlying=day.key.underlying,
+            day=day.key.day,
+            number=1,
+            armed=True,
+            params={"lots": 1},
+            armed_by="trader",
+            at_ms=day.at(),
+        )
+    )
     ledger.record_reconciliation(
         day.session_id,
         "run-1",

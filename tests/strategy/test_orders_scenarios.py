@@ -13,7 +13,7 @@ from strategy.actions import Alert, CancelEntry, Enter, Exit, ExitReason, Explan
 from strategy.desk import Commit, Desk, step
 from strategy.events import Fill, IntentClosed, Tick, Timer
 from strategy.instruments import Contract, OptionType, Quantity, Underlying
-from strategy.orders import Answer, Ask, BookStatus, OrderPolicy, Reply, Request, Seen, client_order_id
+from strategy.orders import Answer, Ask, BookStatus, OrderPolicy, PushesMissed, Reply, Request, Seen, client_order_id
 from strategy.pricing import Buffer
 
 CONTRACT = Contract(
@@ -398,6 +398,33 @@ SCENARIOS = {
         0.1  A accepted                    |
         0.2  A push TRADED 65 @ 0.25       | fill 65 @ 0.25, closed FILLED
     """,
+    "after the pushes were away every live order is read, whatever was due when": """
+        0.0  buy 300 at 100                | place A 130 @ 101.00, place B 130 @ 101.00, place C 40 @ 101.00
+        0.1  A accepted                    |
+        0.1  B accepted                    |
+        0.1  C accepted                    |
+        0.2  C push TRADED 40 @ 100        | fill 40 @ 100.00
+        0.3  pushes missed                 | look up A, look up B
+        0.4  A found TRADED 130 @ 100      | fill 130 @ 100.00
+        0.4  B found PENDING               |
+        0.5  pushes missed                 | look up B
+        0.6  B found TRADED 130 @ 100      | fill 130 @ 100.00, closed FILLED
+        0.7  pushes missed                 |
+    """,
+    "a reading that was on its way when the pushes came back may be too old: it is read again": """
+        0.0  buy 65 at 100                 | place A 65 @ 101.00
+        0.1  A accepted                    |
+        0.6  -                             | look up A
+        0.6  pushes missed                 |
+        0.7  A found PENDING               | look up A
+        0.8  A found TRADED 65 @ 100       | fill 65 @ 100.00, closed FILLED
+    """,
+    "of an order that is being sent there is nothing to read yet": """
+        0.0  buy 65 at 100                 | place A 65 @ 101.00
+        0.1  pushes missed                 |
+        0.2  A accepted                    |
+        0.7  -                             | look up A
+    """,
     "more than 36 orders are refused, not sent in part": """
         0.0  buy 5200 at 100               | intent_impossible!, closed REJECTED
     """,
@@ -437,6 +464,8 @@ def event_of(at_ms, text):
     match words:
         case ["-"]:
             return Timer(at_ms=at_ms)
+        case ["pushes", "missed"]:
+            return PushesMissed(at_ms=at_ms)
         case ["give", "up"]:
             return CancelEntry(at_ms=at_ms, intent=7)
         case ["quote", bid, "/", ask]:

@@ -28,6 +28,7 @@ from tasks.broker import (
     OrderUpdate,
     RateLimited,
 )
+from tasks.feed import FeedConnected, FeedName
 from tasks.inbox import Inbox
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger
@@ -653,6 +654,22 @@ def test_an_order_that_cannot_be_found_by_our_id_is_found_in_the_book(floor):
     floor.run(30, until_closed=True)
     assert floor.ends() == {intent: Outcome.FILLED}
     assert floor.recorded() == floor.truth()
+
+
+def test_a_fill_that_was_pushed_to_nobody_is_read_as_soon_as_the_updates_are_back(floor):
+    """The broker does not repeat what it pushed while the socket was down."""
+    floor.exchange.pushes = "never"
+    floor.exchange.fills = "none"
+    intent = floor.exit()
+    floor.run(3)  # the next reading would be due in two seconds
+    floor.exchange.fill(floor.exchange.placed["261120N-k3f-1-0"], 65)
+    floor.take(FeedConnected(at_ms=floor.at_ms, feed=FeedName.MARKET, connections=2))
+    floor.settle()
+    assert floor.ends() == {}, "the market feed says nothing of orders"
+    floor.take(FeedConnected(at_ms=floor.at_ms, feed=FeedName.ORDERS, connections=2))
+    floor.settle()
+    assert floor.ends() == {intent: Outcome.FILLED}
+    assert floor.recorded() == floor.truth() == (65, 65 * PRICE)
 
 
 def test_events_for_others_pass_by(floor):

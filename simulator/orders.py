@@ -1,10 +1,13 @@
 """An order as the exchange keeps it, and the two shapes in which Dhan shows it: a book row and an order alert."""
 
 from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
 from typing import Any
 
 from simulator.instruments import Listed
 from simulator.sessions import ist_text
+from strategy.charges import rates_on
 
 FINAL = frozenset({"TRADED", "REJECTED", "CANCELLED", "EXPIRED"})
 _UNSET_TIME = "0001-01-01 00:00:00"
@@ -148,6 +151,36 @@ def render_execution(execution: Execution, client_id: str) -> dict[str, Any]:
         "drvOptionType": listed.kind,
         "drvStrikePrice": float(listed.strike),
     }
+
+
+def render_settled(execution: Execution, client_id: str, day: date, *, brokerage: bool) -> dict[str, Any]:
+    """The row of the trade history: no symbol, no times, and what the broker billed.
+
+    `brokerage` is billed with one fill of an order. GST leaves the SEBI fee out, as Dhan's own calculator does.
+    """
+    order = execution.order
+    rates = rates_on(day, order.listed.index.exchange)
+    turnover = Fraction(execution.quantity * execution.price_paise, 100)
+    flat = Fraction(rates.brokerage_paise_per_order, 100) if brokerage else Fraction(0)
+    exchange = turnover * rates.exchange_on_both
+    return render_execution(execution, client_id) | {
+        "tradingSymbol": None,
+        "createTime": "NA",
+        "updateTime": "NA",
+        "exchangeTime": "NA",
+        "isin": "NA",
+        "instrument": "OPTIDX",
+        "sebiTax": _billed(turnover * rates.sebi_on_both),
+        "stt": _billed(turnover * rates.stt_on_sell) if order.side == "SELL" else 0.0,
+        "brokerageCharges": _billed(flat),
+        "serviceTax": _billed((flat + exchange) * rates.gst),
+        "exchangeTransactionCharges": _billed(exchange),
+        "stampDuty": _billed(turnover * rates.stamp_on_buy) if order.side == "BUY" else 0.0,
+    }
+
+
+def _billed(rupees: Fraction) -> float:
+    return round(float(rupees), 4)
 
 
 def render_alert(order: Order, client_id: str, *, last_paise: int, last_fill_paise: int) -> dict[str, Any]:

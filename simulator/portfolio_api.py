@@ -5,12 +5,14 @@ from typing import Any
 
 from simulator.exchange import OrderRefused
 from simulator.fields import bad_input, body_of, listed_of, paise, whole
-from simulator.orders import render_execution
+from simulator.orders import render_execution, render_settled
 from simulator.orders_api import PRODUCTS
 from simulator.positions import EXPOSURE, SPAN, render_position
 from simulator.replies import UNKNOWN_ORDER, refusal
 from simulator.stage import PnlExit, Stage
 from simulator.wire import Request, Response
+
+_HISTORY_PAGE = 5  # small, so that any day with trades has pages
 
 
 class PortfolioApi:
@@ -47,9 +49,19 @@ class PortfolioApi:
         executions = self._stage.exchange.executions
         return Response.of([render_execution(e, self._client_id) for e in executions if e.order.order_id == order_id])
 
-    def trade_history(self, _: Request, first: str, last: str, page: str) -> Response:  # noqa: ARG002 - see below
-        """GET /trades/{from}/{to}/{page}: settled days only, and the account has none before this day."""
-        return Response.of([])
+    def trade_history(self, _: Request, first: str, last: str, page: str) -> Response:
+        """GET /trades/{from}/{to}/{page}: settled once the market has closed; the account has no days before it."""
+        day, number = self._stage.setup.day, int(page) if page.isdecimal() else -1
+        if number < 0:
+            raise bad_input()
+        if self._stage.now_ms < self._stage.windows[-1][1] or not first <= day.isoformat() <= last:
+            return Response.of([])
+        billed: set[str] = set()
+        rows = []
+        for done in self._stage.exchange.executions:
+            rows.append(render_settled(done, self._client_id, day, brokerage=done.order.order_id not in billed))
+            billed.add(done.order.order_id)
+        return Response.of(rows[number * _HISTORY_PAGE : (number + 1) * _HISTORY_PAGE])
 
     def positions(self, _: Request) -> Response:
         """GET /positions."""

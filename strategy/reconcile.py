@@ -27,7 +27,7 @@ class OrderFacts:
     broker_order_id: str  # "" where it is not known
     security: str  # "NSE_FNO:47317"
     side: Side
-    quantity: int
+    quantity: int | None  # None where this side does not say what was asked for
     filled_quantity: int
     filled_value_paise: int
     is_open: bool
@@ -50,6 +50,7 @@ class Kind(StrEnum):
     IDENTITY = "identity"  # the same id, but another contract, side or size
     QUANTITY = "quantity"  # filled units of an order, or net units of a security
     PRICE = "price"  # the same units for other money
+    CHARGES = "charges"  # what the broker billed and what the dated rates say
     STILL_OPEN = "still_open"  # one side has it open and the other not; or the day is over and it is open
     FOREIGN = "foreign"  # placed by someone else
 
@@ -85,6 +86,7 @@ REMEDIES = {
     Kind.IDENTITY: "halt; compare the request as it was sent with the broker's order",
     Kind.QUANTITY: "take the broker's fills into the ledger; adopt or close what the ledger does not know",
     Kind.PRICE: "take the prices of the broker's trade book into the ledger",
+    Kind.CHARGES: "compare with the contract note; where a rate has changed, lay it over the facts and price again",
     Kind.STILL_OPEN: "cancel or close it at the broker, then record how it ended",
     Kind.FOREIGN: "none by the bot; whoever placed it looks after it",
 }
@@ -181,7 +183,8 @@ def _compare(
     ours: OrderFacts, theirs: OrderFacts, *, day_over: bool, price_tolerance_paise: float
 ) -> Iterator[Difference]:
     subject = _subject(ours)
-    if _asked(ours) != _asked(theirs):
+    both_say = ours.quantity is not None and theirs.quantity is not None
+    if (ours.side, ours.security) != (theirs.side, theirs.security) or (both_say and ours.quantity != theirs.quantity):
         yield _difference(Kind.IDENTITY, subject, _asked(ours), _asked(theirs))
     if ours.filled_quantity != theirs.filled_quantity:
         yield _difference(Kind.QUANTITY, subject, _filled(ours), _filled(theirs))
@@ -218,7 +221,7 @@ def _subject(order: OrderFacts) -> str:
 
 
 def _asked(order: OrderFacts) -> str:
-    return f"{order.side} {order.quantity} {order.security}"
+    return " ".join(str(part) for part in (order.side, order.quantity, order.security) if part is not None)
 
 
 def _filled(order: OrderFacts) -> str:

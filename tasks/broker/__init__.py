@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from fractions import Fraction
 from typing import Protocol
 
 from strategy.events import Side
@@ -120,6 +121,14 @@ class BrokerTrade:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettledTrade:
+    """One row of the broker's trade history: a fill of a past day and what was billed for it."""
+
+    trade: BrokerTrade
+    charges_paise: Mapping[str, Fraction]  # by the fields of `strategy.charges.Charges`, exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerPosition:
     """A net position; `net_quantity` is negative when short, 0 when closed today."""
 
@@ -198,6 +207,10 @@ class Broker(Protocol):
 
     def trades(self) -> tuple[BrokerTrade, ...]:
         """Today's trade book."""
+        ...
+
+    def settled_trades(self, day: date) -> tuple[SettledTrade, ...]:
+        """A past day's trades with what was billed for them, every page; empty until the broker has settled it."""
         ...
 
     def positions(self) -> tuple[BrokerPosition, ...]:

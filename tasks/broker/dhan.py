@@ -27,6 +27,7 @@ from tasks.broker import (
     NewOrder,
     OrderOutcomeUnknown,
     Quote,
+    SettledTrade,
     order_rows,
     readings,
     wire,
@@ -39,6 +40,7 @@ from tasks.broker.replies import accepted_order_id, answered, is_not_found
 T = TypeVar("T")
 
 _QUOTES_PER_REQUEST: Final = 1000
+_HISTORY_PAGES_MAX: Final = 200
 _CANDLE_MINUTES: Final = {60: 1, 300: 5, 900: 15, 1500: 25, 3600: 60}
 
 
@@ -158,6 +160,22 @@ class DhanBroker:
     def trades(self) -> tuple[BrokerTrade, ...]:
         """Today's trade book."""
         return self._read_rows(lambda sdk: sdk.get_trade_book(), order_rows.trade)
+
+    def settled_trades(self, day: date) -> tuple[SettledTrade, ...]:
+        """A past day's trades with what was billed for them, every page; empty until the broker has settled it."""
+        found: list[SettledTrade] = []
+        for page in range(_HISTORY_PAGES_MAX):
+            rows = self._read_history(day, page)
+            # A page again instead of an empty one would count every fill twice.
+            if not rows or list(rows) == found[-len(rows) :]:
+                return tuple(found)
+            found += rows
+        raise BrokerUnavailable(f"the trade history of {day} did not end within {_HISTORY_PAGES_MAX} pages")
+
+    def _read_history(self, day: date, page: int) -> tuple[SettledTrade, ...]:
+        return self._read_rows(
+            lambda sdk: sdk.get_trade_history(day.isoformat(), day.isoformat(), page), order_rows.settled_trade
+        )
 
     def positions(self) -> tuple[BrokerPosition, ...]:
         """Net positions of the account."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from strategy.events import Side
-from tasks.broker import BrokerOrder, BrokerPosition, BrokerTrade, OrderStatus, OrderUpdate
-from tasks.broker.wire import WireError, moment_ms, need, paise, shown, text, value_paise, whole
+from tasks.broker import BrokerOrder, BrokerPosition, BrokerTrade, OrderStatus, OrderUpdate, SettledTrade
+from tasks.broker.wire import WireError, exact_paise, moment_ms, need, paise, shown, text, value_paise, whole
 
 # What Dhan calls states beside the documented life of an order (super orders, forever orders, the portal).
 # One that is not final here keeps an order "live", which is the safe side.
@@ -115,6 +115,25 @@ def trade(row: Mapping[str, Any]) -> BrokerTrade:
         quantity=whole(need(row, "tradedQuantity")),
         price_paise=paise(need(row, "tradedPrice")),
         at_ms=next((at_ms for at_ms in times if at_ms), 0),
+    )
+
+
+# Dhan's names for what is billed with a settled trade; its "service tax" is the GST.
+_BILLED = {
+    "brokerage_paise": "brokerageCharges",
+    "stt_paise": "stt",
+    "exchange_paise": "exchangeTransactionCharges",
+    "sebi_paise": "sebiTax",
+    "stamp_paise": "stampDuty",
+    "gst_paise": "serviceTax",
+}
+
+
+def settled_trade(row: Mapping[str, Any]) -> SettledTrade:
+    """A row of the trade history. Its times may be "NA"."""
+    return SettledTrade(
+        trade=trade(row),
+        charges_paise={name: exact_paise(row.get(key) or 0) for name, key in _BILLED.items()},
     )
 
 

@@ -33,6 +33,7 @@ from tasks.broker import (
     OrderStatus,
     OrderUpdate,
     Quote,
+    SettledTrade,
 )
 from tasks.broker.checks import refuse_impossible, refuse_strange_id
 from tasks.broker.paper_journal import HeldOrder, PaperJournal
@@ -187,6 +188,10 @@ class PaperBroker:
         """Every fill, in order."""
         with self._lock:
             return tuple(self._trades)
+
+    def settled_trades(self, day: date) -> tuple[SettledTrade, ...]:  # noqa: ARG002
+        """None: nobody bills what was not traded; its own journal keeps every day's trade book."""
+        return ()
 
     def positions(self) -> tuple[BrokerPosition, ...]:
         """Net positions out of the fills."""

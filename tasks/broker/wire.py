@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Any, TypeVar
 
 from tasks.clock import IST, epoch_ms
@@ -35,6 +36,11 @@ def parse_json(body: bytes) -> Any:
 def paise(rupees: Any) -> int:
     """Rupees as a JSON number or text into integer paise."""
     return int((_decimal(rupees) * 100).quantize(_PAISA, ROUND_HALF_UP))
+
+
+def exact_paise(rupees: Any) -> Fraction:
+    """Rupees in paise, parts of a paisa kept."""
+    return Fraction(_decimal(rupees)) * 100
 
 
 def value_paise(average_rupees: Any, quantity: int) -> int:

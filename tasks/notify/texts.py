@@ -8,24 +8,14 @@ from collections.abc import Sequence
 from strategy.actions import Alert, ExitReason, Severity
 from tasks.clock import ist
 from tasks.ledger.records import SessionKey
+from tasks.notify.alerts import alert_text
 from tasks.notify.notice import Attachment, Notice, Topic, plain_to_html
 from tasks.pages.money import render_rupees
 from tasks.pages.wording import render_duration
 
 GAIN, LOSS, EVEN = "🟢", "🔴", "⚪"
+TITLE_DETAIL_MAX = 60  # signs of an alert's own words that a locked screen shows beside the title
 MARKS = {Severity.INFO: "", Severity.WARNING: "⚠️ ", Severity.CRITICAL: "🚨 "}
-
-# Alerts of the rules and of the execution by their kind; what is not listed is about operations.
-ALERT_TOPICS = {
-    "daily_loss_near": Topic.RISK,
-    "daily_max_loss": Topic.RISK,
-    "halted": Topic.RISK,
-    "order_rejected": Topic.RISK,
-    "order_unknown": Topic.RISK,
-    "exit_slow": Topic.RISK,
-    "unknown_position": Topic.RISK,
-    "oversold": Topic.RISK,
-}
 
 
 def session_started(
@@ -136,50 +126,6 @@ def exited(
     )
 
 
-def loss_limit_near(session: SessionKey, at_ms: int, *, loss_paise: int, limit_paise: int) -> Notice:
-    """Most of the day's loss limit is used; `loss_paise` is positive."""
-    return _notice(
-        session,
-        at_ms,
-        kind="daily_loss_near",
-        topic=Topic.RISK,
-        severity=Severity.WARNING,
-        news=f"{round(100 * loss_paise / limit_paise)} % of the day's loss limit used",
-        body=[f"loss {render_rupees(loss_paise)} of {render_rupees(limit_paise)}"],
-        key=session.session_id,
-    )
-
-
-def loss_limit_hit(session: SessionKey, at_ms: int, *, loss_paise: int, limit_paise: int) -> Notice:
-    """The day's loss limit is hit: everything is closed, and no entry comes until tomorrow."""
-    return _notice(
-        session,
-        at_ms,
-        kind="daily_max_loss",
-        topic=Topic.RISK,
-        severity=Severity.CRITICAL,
-        news=f"loss limit hit: {render_rupees(-loss_paise)}",
-        body=[
-            f"limit {render_rupees(limit_paise)}",
-            "the position is being closed; no more entries today, also after a restart",
-        ],
-        key=session.session_id,
-    )
-
-
-def halted(session: SessionKey, at_ms: int, *, reason: str) -> Notice:
-    """No new entries from now on; exits go on."""
-    return _notice(
-        session,
-        at_ms,
-        kind="halted",
-        topic=Topic.RISK,
-        severity=Severity.WARNING,
-        news=f"halted: {_words(reason)}",
-        body=["no new entries; exits go on"],
-    )
-
-
 def resumed(session: SessionKey, at_ms: int, *, reason: str) -> Notice:
     """A halt was lifted."""
     return _notice(
@@ -203,55 +149,6 @@ def squareoff_started(session: SessionKey, at_ms: int, *, reason: str, position:
         severity=Severity.INFO if reason == ExitReason.SQUAREOFF else Severity.WARNING,
         news=f"squaring off ({_words(reason)})",
         body=[position or "nothing is held"],
-    )
-
-
-def order_rejected(
-    session: SessionKey, at_ms: int, *, side: str, contract_name: str, quantity: int, message: str
-) -> Notice:
-    """The broker refused an order; a refused exit is critical, something stays open."""
-    is_exit = side == "SELL"
-    return _notice(
-        session,
-        at_ms,
-        kind="order_rejected",
-        topic=Topic.RISK,
-        severity=Severity.CRITICAL if is_exit else Severity.WARNING,
-        news=f"{'EXIT' if is_exit else 'entry'} refused: {contract_name}",
-        body=[f"{side.lower()} {quantity}", f"the broker says: {message}"],
-    )
-
-
-def order_unknown(
-    session: SessionKey, at_ms: int, *, side: str, contract_name: str, quantity: int, client_order_id: str
-) -> Notice:
-    """An order may or may not be live; it is being looked up."""
-    return _notice(
-        session,
-        at_ms,
-        kind="order_unknown",
-        topic=Topic.RISK,
-        severity=Severity.CRITICAL,
-        news=f"order in doubt: {side.lower()} {quantity} × {contract_name}",
-        body=[
-            "the broker gave no clear answer; looking it up, nothing is sent twice",
-            "no new entries until it is known",
-            f"order {client_order_id}",
-        ],
-    )
-
-
-def feed_stale(session: SessionKey, at_ms: int, *, silent_s: float, position: str = "") -> Notice:
-    """No ticks; with a position open it is critical."""
-    return _notice(
-        session,
-        at_ms,
-        kind="stale_feed",
-        topic=Topic.OPERATIONS,
-        severity=Severity.CRITICAL if position else Severity.WARNING,
-        news=f"no prices for {silent_s:.0f} s" + (f", holding {position}" if position else ""),
-        body=["entries wait; exits go on from quotes" if position else "entries wait until prices flow again"],
-        key=f"{session.session_id}/{bool(position)}",
     )
 
 
@@ -283,15 +180,18 @@ def reconciliation_differs(session: SessionKey, at_ms: int, *, differences: Sequ
 
 
 def alerted(session: SessionKey, alert: Alert) -> Notice:
-    """An alert of the trading rules, in its own words."""
+    """An alert of the rules, the orders or the feeds: its words for the screen, then its own details."""
+    text = alert_text(alert.kind)
+    fits = len(alert.message) <= TITLE_DETAIL_MAX
     return _notice(
         session,
         alert.at_ms,
         kind=alert.kind,
-        topic=ALERT_TOPICS.get(alert.kind, Topic.OPERATIONS),
+        topic=text.topic,
         severity=alert.severity,
-        news=alert.message,
-        body=[],
+        news=f"{text.happened}: {alert.message}" if fits else text.happened,
+        body=[alert.message, f"the bot: {text.bot}", f"you: {text.you}"],
+        key=f"{_place(session)}{alert.message}",
     )
 
 

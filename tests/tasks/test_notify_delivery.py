@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.controller import Controller
 
-from strategy.actions import Severity
+from strategy.actions import Alert, Severity
 from tasks.clock import Deadline, pause, real_now_ms
 from tasks.ledger.records import SessionKey
 from tasks.notify import Attachment, Limits, Notice, Notifier, Topic, parse_target, texts
@@ -160,11 +160,14 @@ def test_mail_shows_the_picture_where_the_text_speaks_of_it(mailbox):
     assert parts["image/png"].get_content() == PIXEL
 
 
+HALTED = Alert(at_ms=1_795_000_000_000, kind="halted", severity=Severity.CRITICAL, message="daily_max_loss")
+
+
 def test_plain_notices_arrive_by_mail_line_by_line(mailbox):
     with Notifier([mail_url(mailbox.port)]) as notifier:
-        notifier.notify(texts.halted(SESSION, 1_795_000_000_000, reason="operator"))
+        notifier.notify(texts.alerted(SESSION, HALTED))
     (message,) = mailbox.messages
-    assert "no new entries; exits go on" in message.get_body(("html", "plain")).get_content()
+    assert "enters nothing more today; exits go on" in message.get_body(("html", "plain")).get_content()
 
 
 def test_topics_and_severities_choose_the_target_and_critical_ones_go_everywhere(receiver):
@@ -298,7 +301,7 @@ def test_a_target_that_heard_it_does_not_hear_it_again_after_a_restart(receiver,
 
 CRASHING = """
 import os, sys
-from strategy.actions import Severity
+from strategy.actions import Alert, Severity
 from tasks.clock import pause
 from tasks.notify import Limits, Notice, Notifier, Topic
 url, spool = sys.argv[1:]

@@ -103,7 +103,7 @@ def squareoff(*, index: IndexName | None = None, reason: str = "asked on the com
 
 
 @app.command
-def session(*, deployment: str = "nifty", day: date | None = None) -> int:
+def session(*, deployment: str = "rehearsal", day: date | None = None) -> int:
     """Start the daily session of a deployment now; a worker runs it.
 
     Args:

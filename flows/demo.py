@@ -103,7 +103,7 @@ def _run(options: DemoOptions, console: Console) -> int:
         api = PrefectApi(stack.api_url)
         clock = read_market_clock(simulator_url)
         parameters["day"] = clock["day"]
-        run_id = api.start("daily-session/nifty", parameters)
+        run_id = api.start("daily-session/rehearsal", parameters)
         console.print(f"Prefect UI {stack.ui_url}")
         console.print(f"this run   {stack.ui_url}/runs/flow-run/{run_id}", soft_wrap=True)
         key = SessionKey(

@@ -3,32 +3,46 @@
 Invariants:
 1. The day is decided once, here, and passed down.
 2. A day without trading ends as `Skipped`, a scheduled run whose day has passed too; neither is a failure.
-3. The evening is started after every attempt to trade; where the Prefect API is away it runs right here.
+3. Who may trade is decided by the lease in the ledger: while another run trades, this one ends as `AlreadyTrading`
+   and touches nothing. The states and the concurrency of Prefect's runs decide nothing (docs/decisions.md says why).
+4. Live orders need an arming in the ledger (tasks/arming.py), and the operator's yes where the deployment asks for it.
+5. The evening is started after every attempt to trade; where the Prefect API is away it runs right here.
 """
 
+import math
 from collections.abc import Callable
-from datetime import date
+from contextlib import closing, suppress
+from datetime import date, time
 from typing import Any, cast
 
 import httpx
-from prefect import Flow, flow, get_run_logger, task
+from prefect import Flow, flow, get_client, get_run_logger, pause_flow_run, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.exceptions import PrefectException
+from prefect.exceptions import FlowPauseTimeout, PrefectException
+from prefect.input import RunInput
 from prefect.runtime import flow_run as this_run
-from prefect.states import Completed, Failed
+from prefect.states import Completed, Failed, Running
+from pydantic import Field
 
 from flows.analytics import analyse_day
 from flows.reconciliation import reconcile_day
-from strategy.calendar import OutsideKnownData
-from strategy.params import Params
-from tasks.clock import IST
-from tasks.connect import Connections, market_today, run_identity, send_alert
-from tasks.preflight import CHECKS, NotReady
+from strategy.actions import Severity
+from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
+from strategy.params import Mode, Params
+from tasks.arming import why_not_armed
+from tasks.clock import IST, real_now_ms
+from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
+from tasks.ledger.records import SessionKey
+from tasks.pages.artifacts import PrefectArtifacts, StoreUnavailable
+from tasks.pages.settings import render_settings, settings_line
+from tasks.preflight import CHECKS, NotReady, living_rival
+from tasks.settings import Settings
 from tasks.trading.session import TradingSummary, trade_session
 
 EVENING_TIMEOUT_S = 300.0
+APPROVAL_UNTIL = time(9, 14)
 
 
 def session_run_name() -> str:
@@ -52,32 +66,142 @@ def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
     on_failure=[tell_failure],
     on_crashed=[tell_failure],
 )
-def daily_session(params: Params = Params(), day: date | None = None) -> State[Any]:  # noqa: B008 (a frozen value)
+def daily_session(
+    params: Params = Params(),  # noqa: B008 (a frozen value)
+    day: date | None = None,
+    ask_before_open: bool = False,  # noqa: FBT001, FBT002 (a field of the form)
+) -> State[Any]:
     """Trade one day by the rules.
 
     Args:
-        params: the rules' settings; the form shows each with its unit and bounds.
-        day: the trading day; empty means the day the run was scheduled for, which must be today.
+        params: The rules' settings. Each shows its unit and bounds; 0 switches an optional limit off.
+        day: The trading day. Leave it empty: the day the run was scheduled for, which must be today.
+        ask_before_open: Live only. The run waits for your yes (Resume, with a form) until 09:14; without it the day
+            is traded on paper.
     """
-    log = get_run_logger()
     today = market_today(params)
-    due = day or (today if params.mode == "rehearsal" else _scheduled_day() or today)
+    due = day or (today if params.mode is Mode.REHEARSAL else _scheduled_day() or today)
     if due != today:
         return Completed(name="Skipped", message=f"This run is for {due}; today is {today}. Nothing was done.")
+    if params.mode is Mode.LIVE:
+        refused = live_refusal(params, due)
+        if refused is not None:
+            return refused
+        if ask_before_open and not approved(params, due):
+            params = Params.model_validate({**params.model_dump(), "mode": Mode.PAPER})
+            rename_run(f"{due} {params.index} {params.mode} (live was not approved)")
+    return trade_day(params, due)
+
+
+def trade_day(params: Params, day: date) -> State[Any]:
+    """Preflight, trade, evening; or the reason why not, as a state of its own name."""
+    log = get_run_logger()
     try:
-        connections = Connections(params, due, run_id=run_identity())
+        connections = Connections(params, day, run_id=run_identity())
     except OutsideKnownData as unknown:
         return Failed(message=str(unknown))
     with connections:
         if connections.trading_day is None:
-            return Completed(name="Skipped", message=f"{due} is not a trading day: {connections.closed_because}.")
+            return Completed(name="Skipped", message=f"{day} is not a trading day: {connections.closed_because}.")
+        rival = living_rival(connections)
+        if rival is not None:
+            return Completed(
+                name="AlreadyTrading",
+                message=f"{connections.session_id} is traded by {rival.owner}. Nothing was done here.",
+            )
         log.info("session %s begins", connections.session_id)
+        keep_settings(connections)
         try:
             preflight(connections)
             summary = trade_task(connections)
         finally:
             evening(connections.session_id)
     return Completed(name=summary.state_name, message=summary.message)
+
+
+def live_refusal(params: Params, day: date) -> State[Any] | None:
+    """The state of a live run that may not trade `day`: it is closed, or was not armed. None when it may.
+
+    Preflight asks again for the arming, so nothing here is the only lock.
+    """
+    settings = Settings()
+    try:
+        closed = closed_because(day, session_facts(settings.operator_facts))
+    except OutsideKnownData as unknown:
+        return Failed(message=str(unknown))
+    if closed is not None:
+        return Completed(name="Skipped", message=f"{day} is not a trading day: {closed}.")
+    key = SessionKey(account=settings.client_id, underlying=params.index, mode=params.mode, day=day)
+    with open_ledger(settings) as ledger:
+        missing = why_not_armed(ledger, key, params)
+    if missing is None:
+        return None
+    send_alert("not_armed", f"LIVE {params.index}: not armed, nothing is traded", missing, Severity.WARNING)
+    return Completed(name="NotArmed", message=f"No real money moves: {missing}")
+
+
+class Approval(RunInput):
+    """What the operator answers before the open."""
+
+    trade_live: bool = Field(
+        default=False,
+        title="Trade with real money today",
+        description="On: live orders today. Off: the day is traded on paper.",
+    )
+
+
+def approved(params: Params, day: date, until: time = APPROVAL_UNTIL) -> bool:
+    """Ask the operator in the UI, and wait for his answer until `until` (IST); silence and trouble mean no."""
+    log = get_run_logger()
+    until_ms = ist_ms(day, until)
+    wait_s = (until_ms - real_now_ms()) / 1000
+    if wait_s <= 0:
+        log.warning("it is past %s: nobody is asked any more, the day is traded on paper", f"{until:%H:%M}")
+        return False
+    question = (
+        f"**{params.index}, {day:%A %d %b}: trade with real money?** {settings_line(params)}. "
+        f"Without an answer by {until:%H:%M} the day is traded on paper."
+    )
+    send_alert("approval", f"LIVE {params.index}: your yes is needed by {until:%H:%M}", question, Severity.WARNING)
+    try:
+        answer = pause_flow_run(
+            wait_for_input=Approval.with_initial_data(description=question),
+            # The server fails a run whose pause has run out; ours ends first.
+            timeout=math.ceil(wait_s),
+            poll_interval=min(3, math.ceil(wait_s)),
+            key="approval",
+        )
+    except (FlowPauseTimeout, PrefectException, httpx.HTTPError) as silence:
+        log.warning("no approval by %s (%s): the day is traded on paper", f"{until:%H:%M}", silence)
+        _run_on()
+        return False
+    log.info("the operator said %s", "yes: real money" if answer.trade_live else "no: the day is traded on paper")
+    return answer.trade_live
+
+
+def _run_on() -> None:
+    """Take the run out of its pause, before or after the server gave it up."""
+    run_id = this_run.id
+    with suppress(PrefectException, httpx.HTTPError), get_client(sync_client=True) as client:
+        client.set_flow_run_state(run_id, Running(), force=True)
+
+
+def rename_run(name: str) -> None:
+    """The run's name in the UI; nothing depends on it."""
+    with suppress(PrefectException, httpx.HTTPError), get_client(sync_client=True) as client:
+        client.set_flow_run_name(this_run.id, name)
+
+
+def keep_settings(connections: Connections) -> None:
+    """What exactly is traded with, as an artifact of the run; the ledger keeps the same with the start."""
+    artifacts = PrefectArtifacts()
+    if artifacts.is_possible:
+        with suppress(StoreUnavailable), closing(artifacts):
+            key = f"{connections.params.index}-{connections.params.mode}-settings".lower()
+            text = render_settings(
+                connections.params, code_version=code_version(), facts_version=connections.facts_version
+            )
+            artifacts.put("markdown", key, text, f"{connections.session_id} · settings, code and market facts")
 
 
 def preflight(connections: Connections) -> None:

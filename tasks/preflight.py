@@ -6,13 +6,16 @@ expected, what was found and what to do. The flow runs each as a task of its own
 
 from collections.abc import Callable
 
+from tasks.arming import why_not_armed
 from tasks.broker import BrokerError
-from tasks.clock import ist, real_now_ms
+from tasks.clock import ist, pause, real_now_ms
 from tasks.connect import Connections, clock_skew_ms
 from tasks.ledger.check import check
+from tasks.ledger.lease import Lease
 from tasks.pages.money import render_rupees
 
 CLOCK_SKEW_MS_MAX = 2_000
+LEASE_LOOK_S = 0.5
 
 
 class NotReady(Exception):
@@ -26,14 +29,13 @@ def settings_fit_the_mode(connections: Connections) -> str:
 
 
 def live_orders_are_armed(connections: Connections) -> str:
-    """Real money moves only on a day and index that the operator armed by name."""
-    wanted = f"{connections.day}/{connections.index.underlying}"
-    if connections.params.mode == "live" and connections.settings.armed_for != wanted:
-        raise NotReady(
-            f"Live orders must be armed for the day: BOT_ARMED_FOR={wanted} was expected, found "
-            f"{connections.settings.armed_for or 'nothing'}. Set it after reading the limits once more."
-        )
-    return "armed" if connections.params.mode == "live" else "no real orders in this mode"
+    """Real money moves only on a day and index that the operator armed, with the settings that he confirmed."""
+    if connections.params.mode != "live":
+        return "no real orders in this mode"
+    missing = why_not_armed(connections.ledger, connections.key, connections.params)
+    if missing:
+        raise NotReady(missing)
+    return "armed"
 
 
 def ledger_is_sound(connections: Connections) -> str:
@@ -137,7 +139,7 @@ def nothing_foreign_is_open(connections: Connections) -> str:
 
 def nobody_else_trades(connections: Connections) -> str:
     """The lease of this account and index is free, or its holder is dead."""
-    lease = connections.ledger.leases.holder(connections.key, real_now_ms())
+    lease = living_rival(connections)
     if lease is not None:
         raise NotReady(
             f"The session lease must be free, found it held by {lease.owner} "
@@ -145,6 +147,20 @@ def nobody_else_trades(connections: Connections) -> str:
             "index; stop it, or wait until its lease runs out."
         )
     return "lease free"
+
+
+def living_rival(connections: Connections) -> Lease | None:
+    """Who trades this account, index and mode already; None when nobody does.
+
+    A lease that is not renewed while we look belongs to a process that died: it is waited for until it has run out.
+    """
+    leases, key = connections.ledger.leases, connections.key
+    first = leases.holder(key, real_now_ms())
+    now = first
+    while first is not None and now is not None and now.heartbeat_at_ms == first.heartbeat_at_ms:
+        pause(LEASE_LOOK_S)
+        now = leases.holder(key, real_now_ms())
+    return now
 
 
 CHECKS: tuple[Callable[[Connections], str], ...] = (

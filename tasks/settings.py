@@ -68,8 +68,6 @@ class Settings(BaseSettings):
     dhan_master_url: str = "https://images.dhan.co/api-data/api-scrip-master-detailed.csv"
     simulator_url: str = ""
 
-    # "2026-11-23/NIFTY": the one day and index for which live orders are allowed.
-    armed_for: str = ""
     home: Path = PROJECT_FOLDER / ".bot"
     # A database address may carry a password: it is read, not shown.
     ledger_url: str = Field(default="", repr=False)

@@ -82,13 +82,13 @@ def record_arming(database: Database, arming: ArmingRecord) -> None:
     record_once(database, "arming", ARMING, arming, ["account", "underlying", "day", "number"])
 
 
-def armings(database: Database, account: str, underlying: Underlying, day: date) -> tuple[ArmingRecord, ...]:
-    """What was said about a day, first to last."""
+def armings(database: Database, account: str, underlying: Underlying, since: date) -> tuple[ArmingRecord, ...]:
+    """What was said about the days from `since` on; by day, first to last."""
     return read(
         database,
         ARMING,
-        "arming WHERE account = ? AND underlying = ? AND day = ? ORDER BY number",
+        "arming WHERE account = ? AND underlying = ? AND day >= ? ORDER BY day, number",
         account,
         str(underlying),
-        database.wire.day(day),
+        database.wire.day(since),
     )

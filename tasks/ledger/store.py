@@ -8,7 +8,7 @@ database gets out. migrate(url) first; a Ledger on a schema that is not this cod
     sessions   open_session(key, salt) -> the salt that holds (the first opening's)
                record_start(SessionStart) · starts(session_id)
                session_ids(day=, underlying=, mode=) · key_of(session_id)
-               record_arming(ArmingRecord) · armings(account, underlying, day)
+               record_arming(ArmingRecord) · armings(account, underlying, since)
     orders     record_intent(IntentRecord)       one commit; LeaseLost when its fence is not the current one
                record_order_event(OrderEventRecord) · record_fill(FillRecord) -> bool (False: known already)
                intents(session_id) · order_events(client_order_id)
@@ -139,9 +139,9 @@ class Ledger:
         """The operator's next word about real money on a day; LedgerRefused when its number is taken."""
         sessions.record_arming(self._database, arming)
 
-    def armings(self, account: str, underlying: Underlying, day: date) -> tuple[ArmingRecord, ...]:
-        """What was said about a day, first to last; the last word counts."""
-        return sessions.armings(self._database, account, underlying, day)
+    def armings(self, account: str, underlying: Underlying, since: date) -> tuple[ArmingRecord, ...]:
+        """What was said about the days from `since` on, by day, first to last; of a day the last word counts."""
+        return sessions.armings(self._database, account, underlying, since)
 
     # Orders
 

@@ -1,51 +1,101 @@
 """What must be true before the first order, each with a plain reason when it is not."""
 
 import datetime as dt
+import threading
 
 import pytest
 
 from strategy.params import Params
+from tasks.arming import arm, armed_days, disarm
 from tasks.clock import real_now_ms
 from tasks.connect import Connections
 from tasks.preflight import NotReady, ledger_is_sound, live_orders_are_armed, nobody_else_trades
 from tasks.settings import Settings
 
 DAY = dt.date(2026, 11, 23)
+LIVE = Params(mode="live")
 
 
 @pytest.fixture
 def live(tmp_path):
     """Connections of a live session that is never traded; nothing here reaches the network."""
 
-    def connect(**settings):
+    def connect(params=LIVE):
         account = Settings(
             home=tmp_path,
             dhan_client_id="1000000001",
             dhan_access_token="not-a-real-token",
             simulator_url="",
-            **settings,
         )
-        return Connections(Params(mode="live"), DAY, run_id="test", settings=account)
+        return Connections(params, DAY, run_id="test", settings=account)
 
     return connect
 
 
 def test_live_orders_need_the_day_and_index_by_name(live):
-    with live() as unarmed, pytest.raises(NotReady, match="BOT_ARMED_FOR=2026-11-23/NIFTY was expected, found nothing"):
-        live_orders_are_armed(unarmed)
-    with live(armed_for="2026-11-20/NIFTY") as yesterday, pytest.raises(NotReady, match="found 2026-11-20/NIFTY"):
-        live_orders_are_armed(yesterday)
-    with live(armed_for="2026-11-23/NIFTY") as armed:
-        assert live_orders_are_armed(armed) == "armed"
+    with live() as connections:
+        account, index = connections.key.account, connections.key.underlying
+        with pytest.raises(
+            NotReady, match=r"NIFTY is not armed for 2026-11-23: .* 'bot arm --index NIFTY --day 2026-11-23'"
+        ):
+            live_orders_are_armed(connections)
+        arm(connections.ledger, account, connections.params, [DAY - dt.timedelta(days=3)], "trader")
+        arm(connections.ledger, account, Params(mode="live", index="SENSEX"), [DAY], "trader")
+        arm(connections.ledger, "another account", connections.params, [DAY], "trader")
+        with pytest.raises(NotReady, match="NIFTY is not armed for 2026-11-23"):
+            live_orders_are_armed(connections)
+        arm(connections.ledger, account, connections.params, [DAY], "trader")
+        assert live_orders_are_armed(connections) == "armed"
+        assert disarm(connections.ledger, account, index, DAY, "trader") == (DAY,)
+        with pytest.raises(NotReady, match="was disarmed for 2026-11-23 by trader"):
+            live_orders_are_armed(connections)
+        arm(connections.ledger, account, connections.params, [DAY], "trader")
+        assert live_orders_are_armed(connections) == "armed"
+
+
+def test_settings_that_were_changed_after_arming_are_not_armed(live):
+    """Editing the deployment in the UI, or a custom run, is not enough to trade more."""
+    with live() as connections:
+        arm(connections.ledger, connections.key.account, Params(mode="live"), [DAY], "trader")
+    with (
+        live(Params(mode="live", lots=3, daily_max_loss=9_000)) as edited,
+        pytest.raises(
+            NotReady, match=r"other settings: daily_max_loss 9000\.0 instead of 2000\.0, lots 3 instead of 1"
+        ),
+    ):
+        live_orders_are_armed(edited)
+    with live() as as_armed:
+        assert live_orders_are_armed(as_armed) == "armed"
+
+
+def test_what_is_armed_survives_a_restart_and_is_taken_back_from_a_day_on(live):
+    days = [DAY + dt.timedelta(days=number) for number in range(3)]
+    with live() as connections:
+        arm(connections.ledger, connections.key.account, connections.params, days, "trader")
+    with live() as later:
+        ledger, account, index = later.ledger, later.key.account, later.key.underlying
+        assert armed_days(ledger, account, index, DAY) == tuple(days)
+        assert disarm(ledger, account, index, days[1], "trader") == tuple(days[1:])
+        assert armed_days(ledger, account, index, DAY) == (DAY,)
 
 
 def test_the_lease_of_a_living_session_refuses_a_second_one_and_says_who(live):
     with live() as connections:
+        leases = connections.ledger.leases
         assert nobody_else_trades(connections) == "lease free"
-        lease = connections.ledger.leases.take(connections.key, "another run", real_now_ms())
+        lease = leases.take(connections.key, "another run", real_now_ms())
+        alive = threading.Timer(1.0, lambda: leases.renew(lease, real_now_ms()))
+        alive.start()
         with pytest.raises(NotReady, match="held by another run until"):
             nobody_else_trades(connections)
-        connections.ledger.leases.release(lease)
+        alive.join()
+        leases.release(lease)
+        assert nobody_else_trades(connections) == "lease free"
+
+
+def test_the_lease_of_a_dead_session_is_waited_for(live):
+    with live() as connections:
+        connections.ledger.leases.take(connections.key, "a dead run", real_now_ms(), ttl_s=1.5)
         assert nobody_else_trades(connections) == "lease free"
 
 

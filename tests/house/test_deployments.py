@@ -8,6 +8,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
+from strategy.instruments import Underlying
 from strategy.params import Params
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,11 +39,45 @@ def test_it_explains_itself(deployment):
     assert deployment["enforce_parameter_schema"] is True
 
 
-def test_its_schedules_are_indian_weekdays(deployment):
+def test_its_schedules_are_indian_mornings_and_evenings(deployment):
     for schedule in deployment.get("schedules", ()):
         CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
         assert schedule["timezone"] == "Asia/Kolkata"
-        assert schedule["cron"].endswith("* * 1-5")
+        # Every day of the year: the calendar of the run knows which ones are trading days.
+        assert schedule["cron"].endswith(" * * *")
+
+
+SESSIONS = [deployment for deployment in DEPLOYMENTS if "session" in deployment["tags"]]
+
+
+def test_there_is_a_session_per_index_and_mode():
+    found = {
+        deployment["name"]: (deployment["parameters"]["params"], deployment["tags"], deployment.get("schedules", []))
+        for deployment in SESSIONS
+    }
+    names = {f"{index}-{mode}".lower() for index in Underlying for mode in ("paper", "live")}
+    assert set(found) == {"rehearsal", *names}
+    for name in names:
+        index, mode = name.split("-")
+        params, tags, _ = found[name]
+        assert params == {"index": index.upper(), "mode": mode}
+        assert tags == ["session", index, mode]
+
+
+def test_only_one_paper_session_starts_by_itself_and_no_live_one():
+    active = {
+        deployment["name"]
+        for deployment in SESSIONS
+        for schedule in deployment.get("schedules", ())
+        if schedule["active"]
+    }
+    assert active == {"nifty-paper"}
+
+
+def test_no_session_has_a_limit_of_prefects_own():
+    """Prefect ends a run whose slot it cannot renew: with the server away that would be the end of trading."""
+    for deployment in SESSIONS:
+        assert "concurrency_limit" not in deployment
 
 
 def test_the_session_form_explains_every_setting():

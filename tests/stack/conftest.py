@@ -138,7 +138,7 @@ def begin(stack, tmp_path):
             stack.start_worker()
             api = PrefectApi(stack.api_url)
             run_id = api.start(
-                "daily-session/nifty", {"params": {"index": index, "mode": "rehearsal", **params}, "day": day}
+                "daily-session/rehearsal", {"params": {"index": index, "mode": "rehearsal", **params}, "day": day}
             )
             ledger = Ledger(ledger_url)
             opened.callback(ledger.close)

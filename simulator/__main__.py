@@ -16,11 +16,11 @@ from pathlib import Path
 
 from simulator.credentials import DEFAULT_CLIENT_ID, DEFAULT_PIN, DEFAULT_TOKEN, DEFAULT_TOTP_SECRET
 from simulator.exchange import DEFAULT_TRANSIT_MS
-from simulator.replay import RecordingError
 from simulator.server import Server
 from simulator.setup import DayInvalid, Setup
 from simulator.stage import Stage
 from strategy.instruments import Underlying
+from strategy.recordings import RecordingError
 
 USAGE_ERROR = 2
 

@@ -9,12 +9,12 @@ from simulator.fields import bad_input, body_of
 from simulator.instruments import Listed
 from simulator.market import Summary
 from simulator.master import compact_master, detailed_master
-from simulator.pricing import YEAR_MS, option_greeks
 from simulator.replies import data_refusal, refusal
 from simulator.stage import Stage
 from simulator.wire import Request, Response
 from strategy.calendar import IST
 from strategy.instruments import INDICES, Index
+from strategy.premiums import YEAR_MS, option_greeks
 
 INSTRUMENTS_MAX = 1_000
 INTRADAY_DAYS_MAX = 90

@@ -7,19 +7,17 @@ Invariants:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import date, time
 from itertools import count
 
 from simulator.packets import SEGMENT_CODES
-from simulator.pricing import YEAR_MS, option_price, smile
-from simulator.sessions import expiry_close_ms, moment_ms, on_or_before
-from strategy.instruments import INDICES, Cycle, Index, Underlying, contract_facts
+from simulator.sessions import moment_ms
+from strategy.expiries import expiry_close_ms, expiry_flags
+from strategy.instruments import INDICES, Index, Underlying, contract_facts
+from strategy.premiums import AT_THE_MONEY_VOLATILITY, YEAR_MS, option_price, smile
 
 TICK_PAISE = 5
-AT_THE_MONEY_VOLATILITY = 0.13
 _NEAR_STRIKES, _FAR_STRIKES = 60, 25
-_WEEKLIES, _MONTHLIES, _QUARTERLIES = 5, 3, 4
-_MONTHS_AHEAD = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,38 +112,6 @@ class Listing:
                 )
                 self.by_expiry[underlying, expiry] = contracts
                 self.by_security |= {listed.security: listed for listed in contracts}
-
-
-def expiry_flags(day: date, underlying: Underlying) -> dict[date, str]:
-    """Expiries that still trade on `day`: some weeklies, months and quarters ahead, with their flag (W or M).
-
-    The rules are dated: which weekday counts depends on the expiry itself. A closed expiry day moves to the trading
-    day before it.
-    """
-    rules = contract_facts().expiry_rules(underlying)
-    flags: dict[date, str] = {}
-    for rule in rules:
-        if rule.cycle is Cycle.WEEKLY:
-            first = day + timedelta(days=(rule.weekday.number - day.weekday()) % 7)
-            coming = [first + timedelta(weeks=week) for week in range(_WEEKLIES + 1)]
-            expiries = [on_or_before(expiry) for expiry in coming if rule.covers(expiry)]
-            flags |= dict.fromkeys([expiry for expiry in expiries if expiry >= day][:_WEEKLIES], "W")
-    monthlies: dict[date, int] = {}
-    for ahead in range(_MONTHS_AHEAD):
-        year, month = divmod(day.year * 12 + day.month - 1 + ahead, 12)
-        for rule in rules:
-            by_rule = _last_weekday(year, month + 1, rule.weekday.number)
-            expiry = on_or_before(by_rule)
-            if rule.cycle is Cycle.MONTHLY and rule.covers(by_rule) and expiry >= day:
-                monthlies[expiry] = month + 1
-    nearest = sorted(monthlies)[:_MONTHLIES]
-    quarterly = [expiry for expiry in sorted(monthlies) if monthlies[expiry] % 3 == 0][:_QUARTERLIES]
-    return flags | dict.fromkeys(nearest + quarterly, "M")
-
-
-def _last_weekday(year: int, month: int, weekday: int) -> date:
-    last = date(year + month // 12, month % 12 + 1, 1) - timedelta(days=1)
-    return last - timedelta(days=(last.weekday() - weekday) % 7)
 
 
 def _contracts(

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from simulator.instruments import AT_THE_MONEY_VOLATILITY, TICK_PAISE, Listed, Listing
+from simulator.instruments import TICK_PAISE, Listed, Listing
 from simulator.packets import Level
 from simulator.paths import IndexPath, Window
-from simulator.pricing import RATE, YEAR_MS, option_price, smile
 from strategy.instruments import INDICES, Index, Underlying
+from strategy.premiums import AT_THE_MONEY_VOLATILITY, RATE, YEAR_MS, option_price, smile
 
 PRINT_OFFSET_MS = 750
 LEVELS = 5

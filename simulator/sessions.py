@@ -5,7 +5,6 @@ from datetime import date, datetime, time, timedelta
 from simulator.paths import Window
 from strategy.calendar import IST, OutsideKnownData, trading_day
 
-_USUAL_CLOSE = time(15, 30)
 _DAYS_WITHOUT_TRADING_MAX = 15
 
 
@@ -30,29 +29,6 @@ def previous_trading_day(day: date) -> date | None:
         except OutsideKnownData:
             return None
     return None
-
-
-def on_or_before(day: date) -> date:
-    """`day` itself if the market trades, else the trading day before it; a day the calendar does not know stays."""
-    for back in range(_DAYS_WITHOUT_TRADING_MAX):
-        earlier = day - timedelta(days=back)
-        try:
-            known = trading_day(earlier)
-        except OutsideKnownData:
-            return day
-        # An evening of ceremonial trading is a session, but no contract expires on it.
-        if known is not None and earlier.weekday() < 5:
-            return earlier
-    return day
-
-
-def expiry_close_ms(expiry: date) -> int:
-    """When contracts of that expiry stop trading; the usual 15:30 where the calendar does not know the day."""
-    try:
-        known = trading_day(expiry)
-    except OutsideKnownData:
-        known = None
-    return known.close_ms_of(expiry) if known else moment_ms(expiry, _USUAL_CLOSE)
 
 
 def ist_text(at_ms: int) -> str:

@@ -15,10 +15,11 @@ from simulator.history import History
 from simulator.instruments import Listing
 from simulator.market import Market
 from simulator.paths import IndexPath, Window, seeded_path
-from simulator.replay import Recording, RecordingError, read_recording
+from simulator.replay import Recording, read_recording
 from simulator.sessions import trading_windows
 from strategy.calendar import OutsideKnownData
 from strategy.instruments import INDICES, Underlying
+from strategy.recordings import RecordingError
 
 # Where the seeded indices come from: levels of the days around November 2026.
 USUAL_LEVELS = {

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.replay import Bar, RecordingError, candle_points, minute_points, read_recording
+from simulator.replay import read_recording
 from strategy.calendar import IST
+from strategy.recordings import Bar, RecordingError, candle_points, minute_points
 
 MINUTES = "Instrument,Date,Time,Open,High,Low,Close\n"
 CANDLES = "close_time_ist,high,low,close,recorded_supertrend_7_4\n"

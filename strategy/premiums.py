@@ -1,4 +1,4 @@
-"""What an option is worth: Black-Scholes with a volatility smile, in plain floats.
+"""What an option is worth: Black-Scholes with a volatility smile, in plain floats. For markets that are made up.
 
 Invariants:
 1. Put-call parity holds exactly: call - put = spot - strike x discount.
@@ -8,9 +8,11 @@ Units: index points and rupees per unit, years of 365 calendar days, volatility 
 """
 
 from dataclasses import dataclass
-from math import erf, exp, log, pi, sqrt
+from math import ceil, erf, exp, floor, log, pi, sqrt
 
 RATE = 0.065
+TICK_PAISE = 5
+AT_THE_MONEY_VOLATILITY = 0.13
 YEAR_MS = 365 * 24 * 3600 * 1000
 _SQRT_TWO = sqrt(2.0)
 _SQRT_TWO_PI = sqrt(2.0 * pi)
@@ -34,6 +36,22 @@ def option_price(
     *, spot: float, strike: float, years: float, volatility: float, is_call: bool, rate: float = RATE
 ) -> float:
     """The Black-Scholes value of a European option on an index that pays no dividend."""
+    return value_of(spot, strike, years, volatility, is_call, rate)
+
+
+# The three functions that a backtest quotes by take their values by position, because `strategy.kernel` compiles them
+# as they stand here: one text, the same bits with and without the compiler.
+
+
+def value_of(  # noqa: PLR0917 (compiled)
+    spot: float,
+    strike: float,
+    years: float,
+    volatility: float,
+    is_call: bool,
+    rate: float,  # noqa: FBT001 (compiled)
+) -> float:
+    """`option_price` by position."""
     discounted_strike = strike * exp(-rate * max(years, 0.0))
     if years <= 0.0 or volatility <= 0.0:
         intrinsic = spot - discounted_strike if is_call else discounted_strike - spot
@@ -68,6 +86,36 @@ def option_greeks(
 
 def smile(*, at_the_money: float, spot: float, strike: float, years: float) -> float:
     """Implied volatility of a strike: lowest a little above the money, dearer on both wings, puts more than calls."""
+    return smile_at(at_the_money, spot, strike, years)
+
+
+def smile_at(at_the_money: float, spot: float, strike: float, years: float) -> float:
+    """`smile` by position."""
     width = at_the_money * sqrt(max(years, 0.5 / 365.0))
     deviations = max(-6.0, min(6.0, log(strike / spot) / width))
     return at_the_money * (1.0 - 0.025 * deviations + 0.018 * deviations * deviations)
+
+
+def quote_of(  # noqa: PLR0917 (compiled)
+    spot_paise: int,
+    strike_points: int,
+    left_ms: int,
+    is_call: bool,
+    volatility: float,
+    spread: float,  # noqa: FBT001
+) -> tuple[int, int, int]:
+    """Last price, bid and ask of an option `left_ms` before its expiry, paise on the grid of five.
+
+    The last price is the fair one; bid (0: nobody bids) and ask lie around it as in the simulated market, whose
+    spread breathes between 0.6 and 1.875 of a usual one: `spread` says where. `volatility` is that at the money.
+    """
+    spot = spot_paise * 0.01
+    strike = strike_points * 1.0
+    years = max(left_ms, 0) / YEAR_MS
+    at_strike = smile_at(volatility, spot, strike, years)
+    fair = 100.0 * value_of(spot, strike, years, at_strike, is_call, RATE)
+    half_spread = (2.5 + 0.0012 * fair) * spread
+    last = max(TICK_PAISE, int(fair * 0.2 + 0.5) * TICK_PAISE)
+    bid = max(0, floor((fair - half_spread) * 0.2) * TICK_PAISE)
+    ask = max(TICK_PAISE, ceil((fair + half_spread) * 0.2) * TICK_PAISE)
+    return last, bid, ask

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.pricing import option_greeks, option_price, smile
+from strategy.premiums import option_greeks, option_price, smile
 
 spots = st.floats(5_000, 100_000)
 ratios = st.floats(0.8, 1.25)

@@ -18,6 +18,8 @@ DAY_MS = 86_400_000
 OPEN_OF_DAY_MS = (3 * 60 + 45) * 60_000
 # A price further from the last one than 1/5 of it is an error of the feed, not a market.
 LEAP_PARTS = 5
+# What calling a named tuple comes to, without the Python around it: a third of the time. For what every tick makes.
+packed = tuple.__new__
 
 
 class Candle(NamedTuple):
@@ -83,11 +85,11 @@ def take_tick(index: IndexTicks, at_ms: int, price_paise: int, seconds: int) -> 
                 high_paise = price_paise
             elif price_paise < low_paise:
                 low_paise = price_paise
-            grown = Candle(start_ms, seconds, open_paise, high_paise, low_paise, price_paise, ticks + 1)
+            grown = packed(Candle, (start_ms, seconds, open_paise, high_paise, low_paise, price_paise, ticks + 1))
             # Within a candle the clock of the feed may step back a little; the newest time counts.
             if at_ms < last_at_ms:  # noqa: PLR1730 (once per tick; max() takes three times as long)
                 at_ms = last_at_ms
-            return IndexTicks(grown, closed_until_ms, at_ms, price_paise, faults), None
+            return packed(IndexTicks, (grown, closed_until_ms, at_ms, price_paise, faults)), None
         closed_until_ms = end_ms
     start_ms = interval_start_ms(at_ms, seconds)
     fresh = Candle(start_ms, seconds, price_paise, price_paise, price_paise, price_paise)

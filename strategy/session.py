@@ -16,7 +16,7 @@ is owed (`duties`: cancellations, exits, answers, the end of the session), and e
 from typing import TypeAlias, assert_never
 
 from strategy.actions import Action, CandleClosed, ExitReason, Severity, StopMoved
-from strategy.candles import Candle, IndexTicks, take_tick, take_time
+from strategy.candles import Candle, IndexTicks, packed, take_tick, take_time
 from strategy.duties import pursue
 from strategy.entry import Refusal, judged, refused
 from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, SessionEvent, Tick, Timer
@@ -57,11 +57,11 @@ def step(state: SessionState, event: SessionEvent, plan: DayPlan, params: Params
         if event.security == plan.index_security:
             return _on_index_tick(state, event, plan, params)
         return _on_option_tick(state, event, plan, params)
+    if isinstance(event, Timer):
+        return _on_timer(state, event, plan, params)
     if event.at_ms > state.now_ms:
         state = state._replace(now_ms=event.at_ms)
     match event:
-        case Timer():
-            return _on_timer(state, event, plan, params)
         case Fill():
             return after_fill(state, event, plan, params)
         case IntentClosed():
@@ -96,7 +96,7 @@ def _on_index_tick(state: SessionState, tick: Tick, plan: DayPlan, params: Param
         return _with_bad_tick(state, taken)
     if at_ms > now_ms:  # noqa: PLR1730 (once per tick; max() takes three times as long)
         now_ms = at_ms
-    state = SessionState(now_ms, clock_ms, taken, options, signals, book, gate, silence)
+    state = packed(SessionState, (now_ms, clock_ms, taken, options, signals, book, gate, silence))
     if closed is None and options.low_paise <= price_paise <= options.high_paise:
         return state, ()
     state, wish = with_wish_renewed(state, plan, params)
@@ -118,9 +118,9 @@ def _on_option_tick(state: SessionState, tick: Tick, plan: DayPlan, params: Para
     # Before the first Timer nothing is known to be ahead of the clock.
     if at_ms > now_ms and (not clock_ms or at_ms <= clock_ms + AHEAD_MAX_MS):
         now_ms = at_ms
-    quote = Quote(price_paise, tick.bid_paise, tick.ask_paise, now_ms)
-    options = Options(watched, {**quotes, security: quote}, low_paise, high_paise)
-    state = SessionState(now_ms, clock_ms, spot, options, signals, book, gate, silence)
+    quote = packed(Quote, (price_paise, tick.bid_paise, tick.ask_paise, now_ms))
+    options = packed(Options, (watched, {**quotes, security: quote}, low_paise, high_paise))
+    state = packed(SessionState, (now_ms, clock_ms, spot, options, signals, book, gate, silence))
     actions: tuple[Action, ...] = ()
     for position in book.positions:
         if position.security == security and position.held > 0:
@@ -179,8 +179,8 @@ def _warned_of_loss(state: SessionState, pnl_paise: int) -> Decided:
 
 
 def _on_timer(state: SessionState, timer: Timer, plan: DayPlan, params: Params) -> Decided:
-    now_ms = state.now_ms
-    state = state._replace(clock_ms=max(state.clock_ms, timer.at_ms))
+    now_ms = max(state.now_ms, timer.at_ms)
+    state = state._replace(now_ms=now_ms, clock_ms=max(state.clock_ms, timer.at_ms))
     actions: tuple[Action, ...] = ()
     if now_ms >= plan.squareoff_ms and state.gate.ending is None:
         # Before the candle is judged: nothing may stand between the hour and the exit.

@@ -1,6 +1,10 @@
-"""A candle through SuperTrend(10, 3) and MACD(12, 26, 9): ours against talipp, in one run, interleaved.
+"""SuperTrend(10, 3) and MACD(12, 26, 9), ours against talipp, in one run and in turns.
 
-Prints ratios; absolute times depend on the machine and on what else it does.
+    python tests/bench/bench_indicators.py
+
+Prints ratios of processor time; what else the machine does is left out. Two uses are compared like for like:
+a closed candle is added, or the candle so far is brought up to date with a tick (talipp: `update`, which removes and
+adds; ours: one step from the state before the candle, which is a value and still there).
 """
 
 import random
@@ -13,69 +17,75 @@ from talipp.ohlcv import OHLCV
 
 from strategy.indicators import Macd, SuperTrend, macd, supertrend
 
-ROUNDS = 11
 CANDLES = 6_000
-WARM = 100
+CHUNK = 100
+TICKS = 5  # of a candle
 
 
-def random_walk() -> list[tuple[float, float, float]]:
-    """(high, low, close) of candles of five ticks each."""
+def random_walk():
+    """(high, low, close) after each of the five ticks of each candle."""
     draw = random.Random(1)
     price, candles = 25_000.0, []
     for _ in range(CANDLES):
-        path = [price + draw.gauss(0, 2) for _ in range(5)]
-        price = path[-1]
-        candles.append((max(path), min(path), price))
+        path = []
+        for _ in range(TICKS):
+            price += draw.gauss(0, 2)
+            path.append(price)
+        candles.append([(max(path[: n + 1]), min(path[: n + 1]), path[n]) for n in range(TICKS)])
     return candles
 
 
-def ours_s(candles: list[tuple[float, float, float]]) -> float:
-    """Seconds per candle, step by step."""
+def in_turns(candles, per_tick):
+    """Seconds of each chunk, (talipp's, ours), both fed the same."""
     trend, momentum = SuperTrend(10, 3.0), Macd(12, 26, 9)
     trend_step, momentum_step = trend.step, momentum.step
     trend_state, momentum_state = trend.start, momentum.start
-    for high, low, close in candles[:WARM]:
-        trend_state = trend_step(trend_state, high, low, close)
-        momentum_state = momentum_step(momentum_state, close)
-    began = time.perf_counter()
-    for high, low, close in candles[WARM:]:
-        trend_state = trend_step(trend_state, high, low, close)
-        momentum_state = momentum_step(momentum_state, close)
-    return (time.perf_counter() - began) / (len(candles) - WARM)
+    their_trend, their_macd = talipp.SuperTrend(10, 3), talipp.MACD(12, 26, 9)
+    times = []
+    for begin in range(0, len(candles), CHUNK):
+        chunk = candles[begin : begin + CHUNK]
+        bars = [[OHLCV(close, high, low, close) for high, low, close in ticks] for ticks in chunk]
+        began = time.thread_time()
+        for ticks in bars:
+            first, *later = ticks if per_tick else ticks[-1:]
+            their_trend.add(first)
+            their_macd.add(first.close)
+            for bar in later:
+                their_trend.update(bar)
+                their_macd.update(bar.close)
+        between = time.thread_time()
+        for ticks in chunk:
+            before_trend, before_momentum = trend_state, momentum_state
+            for high, low, close in ticks if per_tick else ticks[-1:]:
+                trend_state = trend_step(before_trend, high, low, close)
+                momentum_state = momentum_step(before_momentum, close)
+        times.append((between - began, time.thread_time() - between))
+    return times[1:]
 
 
-def arrays_s(candles: list[tuple[float, float, float]]) -> float:
-    """Seconds per candle, all at once."""
-    high, low, close = (np.array(column) for column in zip(*candles, strict=True))
-    began = time.perf_counter()
+def over_arrays(candles):
+    """Seconds of one pass over all closed candles."""
+    high, low, close = (np.array(column) for column in zip(*(ticks[-1] for ticks in candles), strict=True))
+    began = time.thread_time()
     supertrend(high, low, close, 10, 3.0)
     macd(close, 12, 26, 9)
-    return (time.perf_counter() - began) / len(candles)
+    return time.thread_time() - began
 
 
-def talipp_s(candles: list[tuple[float, float, float]]) -> float:
-    """Seconds per candle, step by step."""
-    trend, momentum = talipp.SuperTrend(10, 3), talipp.MACD(12, 26, 9)
-    values = [OHLCV(close, high, low, close) for high, low, close in candles]
-    for value in values[:WARM]:
-        trend.add(value)
-        momentum.add(value.close)
-    began = time.perf_counter()
-    for value in values[WARM:]:
-        trend.add(value)
-        momentum.add(value.close)
-    return (time.perf_counter() - began) / (len(candles) - WARM)
-
-
-def main() -> None:
-    """Time the three in turns and print medians of the ratios."""
+def main():
+    """Medians over chunks."""
     candles = random_walk()
-    rounds = [(talipp_s(candles), ours_s(candles), arrays_s(candles)) for _ in range(ROUNDS)]
-    stepped = statistics.median(theirs / ours for theirs, ours, _ in rounds)
-    batch = statistics.median(theirs / arrays for theirs, _, arrays in rounds)
-    microseconds = statistics.median(ours for _, ours, _ in rounds) * 1e6
-    print(f"SuperTrend + MACD, one candle: {stepped:.1f} x faster than talipp ({microseconds:.2f} us here)")
-    print(f"SuperTrend + MACD over arrays: {batch:.1f} x faster than talipp")
+    for per_tick, what, count in (
+        (False, "a closed candle", CHUNK),
+        (True, "a tick of the open candle", CHUNK * TICKS),
+    ):
+        times = in_turns(candles, per_tick)
+        ratio = statistics.median(theirs / ours for theirs, ours in times)
+        us = statistics.median(ours for _, ours in times) / count * 1e6
+        print(f"SuperTrend + MACD, {what:<26} {ratio:5.1f} x faster than talipp ({us:.2f} us here)")
+    theirs = statistics.median(theirs for theirs, _ in in_turns(candles, per_tick=False)) / CHUNK * CANDLES
+    ratio = theirs / statistics.median(over_arrays(candles) for _ in range(9))
+    print(f"SuperTrend + MACD, {'over arrays':<26} {ratio:5.1f} x faster than talipp")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,13 @@ import os
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from strategy.instruments import Underlying
+    from tasks.controls import Outcome
 
 app = App(
     name="bot",
@@ -89,17 +93,72 @@ def simulate(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> 
 
 
 @app.command
-def squareoff(*, index: IndexName | None = None, reason: str = "asked on the command line") -> int:
-    """Close the open position of running sessions now; no new entries afterwards.
+def squareoff(
+    *,
+    index: IndexName | None = None,
+    reason: str = "asked on the command line",
+    force: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Close what today's sessions hold, now; no new entries afterwards. Works without Prefect.
 
     Args:
+        index: only this index; every session of today if not given.
+        reason: kept in the ledger.
+        force: take the lease from a session that lives and does not answer, and close without it.
+    """
+    from tasks.connect import open_ledger
+    from tasks.controls import ANSWER_TIMEOUT_S, square_off
+    from tasks.settings import Settings
+
+    settings = Settings()
+    with open_ledger(settings) as ledger:
+        outcomes = square_off(
+            settings,
+            ledger,
+            underlying=_underlying(index),
+            reason=reason,
+            requested_by="command line",
+            force=force,
+            timeout_s=10.0 if force else ANSWER_TIMEOUT_S,
+        )
+    return _say(outcomes)
+
+
+@app.command
+def halt(*, index: IndexName | None = None, reason: str = "asked on the command line") -> int:
+    """No new entries in running sessions; exits go on. Works without Prefect, like the next three."""
+    return _control("halt", index, reason)
+
+
+@app.command
+def resume(*, index: IndexName | None = None, reason: str = "asked on the command line") -> int:
+    """Lift an operator's halt; halts of the rules stay for the day."""
+    return _control("resume", index, reason)
+
+
+@app.command
+def stop(*, index: IndexName | None = None, reason: str = "asked on the command line") -> int:
+    """Close what running sessions hold, and end them; the evening follows."""
+    return _control("stop", index, reason)
+
+
+@app.command
+def tighten(
+    *,
+    loss: float | None = None,
+    trades: int | None = None,
+    index: IndexName | None = None,
+    reason: str = "asked on the command line",
+) -> int:
+    """Lower limits of running sessions for the rest of the day.
+
+    Args:
+        loss: the new daily loss limit, rupees.
+        trades: the new number of trades per day.
         index: only this index; every running session if not given.
         reason: kept in the ledger.
     """
-    from flows.squareoff import squareoff as squareoff_flow
-    from strategy.instruments import Underlying
-
-    return _finish(squareoff_flow(Underlying(index) if index else None, reason, return_state=True))
+    return _control("tighten", index, reason, loss=loss, trades=trades)
 
 
 @app.command
@@ -151,6 +210,44 @@ def ledger_check() -> int:
         print(violation)
     print("the ledger is sound" if not violations else f"{len(violations)} violations")
     return 1 if violations else 0
+
+
+def _underlying(index: IndexName | None) -> "Underlying | None":
+    from strategy.instruments import Underlying
+
+    return Underlying(index) if index else None
+
+
+def _control(
+    kind: str, index: IndexName | None, reason: str, *, loss: float | None = None, trades: int | None = None
+) -> int:
+    from strategy.events import CommandKind
+    from tasks.connect import open_ledger
+    from tasks.controls import NoSessionAlive, control_sessions, tightening
+
+    with open_ledger() as ledger:
+        try:
+            outcomes = control_sessions(
+                ledger,
+                kind=CommandKind(kind),
+                underlying=_underlying(index),
+                reason=reason,
+                requested_by="command line",
+                detail=tightening(daily_max_loss=loss, max_trades_per_day=trades),
+            )
+        except NoSessionAlive as nobody:
+            print(nobody)
+            return 1
+    return _say(outcomes)
+
+
+def _say(outcomes: "tuple[Outcome, ...]") -> int:
+    """Print what a control came to at each session; 0 when it is done everywhere."""
+    for outcome in outcomes:
+        print(outcome)
+    if not outcomes:
+        print("Today has no session in the ledger; nothing was done.")
+    return 0 if all(outcome.done for outcome in outcomes) else 1
 
 
 def _start(deployment: str, parameters: dict[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""Squareoff by hand: ask the running session to close its position and say what happened."""
+"""Squareoff by hand: a living session closes itself; for a dead or hung one it is done at the broker."""
 
 from typing import Any
 
@@ -8,28 +8,43 @@ from prefect.states import Completed, Failed
 
 from strategy.instruments import Underlying
 from tasks.connect import open_ledger
-from tasks.controls import NoSessionAlive, ask_sessions
+from tasks.controls import ANSWER_TIMEOUT_S, Outcome, square_off
+from tasks.settings import Settings
 
 
 @flow(name="squareoff", retries=0)
-def squareoff(index: Underlying | None = None, reason: str = "asked by the operator") -> State[Any]:
+def squareoff(
+    index: Underlying | None = None, reason: str = "asked by the operator", *, force: bool = False
+) -> State[Any]:
     """Close what is held, now; no new entries afterwards.
 
     Args:
-        index: only this index's session; empty means every session that trades now.
+        index: only this index's session; empty means every session of today.
         reason: kept in the ledger with the command.
+        force: take the lease from a session that lives and does not answer, and close at the broker without it.
     """
     log = get_run_logger()
-    with open_ledger() as ledger:
-        try:
-            answers = ask_sessions(
-                ledger, kind="squareoff", underlying=index, reason=reason, requested_by="squareoff run"
-            )
-        except NoSessionAlive as nobody:
-            return Failed(name="NoSession", message=str(nobody))
-    for session_id, answer in answers.items():
-        log.info("%s: %s", session_id, answer or "no answer yet")
-    message = "; ".join(f"{session_id}: {answer or 'no answer in time'}" for session_id, answer in answers.items())
-    if all(answers.values()):
-        return Completed(name="SquaredOff", message=message)
-    return Failed(name="Unanswered", message=message)
+    settings = Settings()
+    with open_ledger(settings) as ledger:
+        outcomes = square_off(
+            settings,
+            ledger,
+            underlying=index,
+            reason=reason,
+            requested_by="squareoff run",
+            force=force,
+            timeout_s=10.0 if force else ANSWER_TIMEOUT_S,
+        )
+    for outcome in outcomes:
+        (log.info if outcome.done else log.error)("%s", outcome)
+    return end_state(outcomes, "SquaredOff")
+
+
+def end_state(outcomes: tuple[Outcome, ...], name: str) -> State[Any]:
+    """How a control's run ends: by name when all is done, failed with each reason otherwise."""
+    if not outcomes:
+        return Completed(name="NothingToDo", message="Today has no session in the ledger, so nothing was asked.")
+    message = "; ".join(map(str, outcomes))
+    if all(outcome.done for outcome in outcomes):
+        return Completed(name=name, message=message)
+    return Failed(name="NotDone", message=message)

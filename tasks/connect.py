@@ -178,6 +178,32 @@ def open_broker(
         dhan.close()
 
 
+@contextmanager
+def open_clock(settings: Settings, *, busy: Callable[[], bool]) -> Iterator[Clock]:
+    """Market time for whoever acts without a feed. `busy` is as for `Connections.open_market`.
+
+    In lock-step the market's clock comes to this process, and no packet is waited for.
+    """
+    clock = market_clock(settings, received=lambda: (0, 0), sent=lambda: 0, busy=busy)
+    try:
+        yield clock
+    finally:
+        if isinstance(clock, LockStepClock):
+            clock.close()
+
+
+def market_clock(
+    settings: Settings, *, received: Callable[[], tuple[int, int]], sent: Callable[[], int], busy: Callable[[], bool]
+) -> Clock:
+    """The wall clock, or the simulator's; see `LockStepClock` for the arguments."""
+    if not settings.rehearsing:
+        return wall_clock()
+    market = read_market_clock(settings.simulator_url)
+    if not market["lock_step"]:
+        return ScaledClock(anchor_ms=int(market["now_ms"]), speed=float(market["speed"]))
+    return LockStepClock(settings.simulator_url, received=received, sent=sent, busy=busy)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Market:
     """What a session listens to, and the clock that goes with it."""
@@ -297,7 +323,12 @@ class Connections:
                 patience=patience,
                 force_ipv4=self.settings.force_ipv4,
             )
-        self._clock = clock = self._market_clock(feed, orders, busy)
+        self._clock = clock = market_clock(
+            self.settings,
+            received=lambda: (feed.packets_received, orders.updates_received if orders else 0),
+            sent=lambda: feed.messages_sent,
+            busy=busy,
+        )
         feeds: list[DhanFeed | OrderFeed] = [feed] if orders is None else [feed, orders]
         try:
             for part in feeds:
@@ -309,16 +340,3 @@ class Connections:
             self._clock = None
             if isinstance(clock, LockStepClock):
                 clock.close()
-
-    def _market_clock(self, feed: DhanFeed, orders: OrderFeed | None, busy: Callable[[], bool]) -> Clock:
-        if not self.settings.rehearsing:
-            return wall_clock()
-        market = read_market_clock(self.settings.simulator_url)
-        if not market["lock_step"]:
-            return ScaledClock(anchor_ms=int(market["now_ms"]), speed=float(market["speed"]))
-        return LockStepClock(
-            self.settings.simulator_url,
-            received=lambda: (feed.packets_received, orders.updates_received if orders else 0),
-            sent=lambda: feed.messages_sent,
-            busy=busy,
-        )

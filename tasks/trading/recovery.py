@@ -10,7 +10,8 @@ Invariants:
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from strategy.actions import (
     Adopt,
@@ -23,20 +24,53 @@ from strategy.actions import (
     Resumed,
     StopMoved,
 )
-from strategy.events import Fill, IntentClosed, Outcome
+from strategy.events import Fill, IntentClosed, Outcome, Side
 from strategy.history import History, PastIntent, UnknownPosition
 from strategy.instruments import Contract, Quantity
 from strategy.orders import FactKind, Purpose, client_order_id
 from tasks.broker import Broker
 from tasks.ledger.records import DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.store import Ledger
+from tasks.orders.execution import Execution
 from tasks.orders.records import contract_of, intent_record
 
 
-def read_history(ledger: Ledger, session_id: str, *, open_intents: Collection[int]) -> History:
+def journal_path(home: Path, session_id: str) -> Path:
+    """Where order records of a session wait that the ledger could not take."""
+    return home / "journal" / f"{session_id.replace('/', '_')}.jsonl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """A session's orders as the ledger had them at one reading, and what the execution said to them at once."""
+
+    intents: tuple[IntentRecord, ...]
+    fills: tuple[tuple[str, int, Side, FillRecord], ...]
+    heard: tuple[Fill | IntentClosed, ...]
+
+
+def recover_orders(ledger: Ledger, session_id: str, execution: Execution) -> Recovered:
+    """Have the execution take up the session's orders, those in the journal included.
+
+    The fills that it was given are in the answer: one that is recorded later is told by the execution, and whoever
+    read the ledger once more would count it twice.
+    """
+    execution.take_in_journal()
+    intents = ledger.intents(session_id)
+    events = [
+        event for intent in intents for order in intent.orders for event in ledger.order_events(order.client_order_id)
+    ]
+    fills = ledger.fills(session_id)
+    heard = execution.recover(intents, events, fills)
+    return Recovered(
+        intents=intents, fills=fills, heard=tuple(said for said in heard if isinstance(said, Fill | IntentClosed))
+    )
+
+
+def read_history(ledger: Ledger, session_id: str, recovered: Recovered, *, open_intents: Collection[int]) -> History:
     """The session's day so far; `open_intents` are those of which an order may still be live."""
     fills: dict[int, list[Fill]] = defaultdict(list)
-    for _, intent, side, fill in ledger.fills(session_id):
+    for _, intent, side, fill in recovered.fills:
         fills[intent].append(
             Fill(
                 at_ms=fill.at_ms,
@@ -50,7 +84,7 @@ def read_history(ledger: Ledger, session_id: str, *, open_intents: Collection[in
     return History(
         intents=tuple(
             past_intent(record, tuple(fills[record.intent]), is_open=record.intent in open_intents)
-            for record in ledger.intents(session_id)
+            for record in recovered.intents
         ),
         stops=tuple(
             StopMoved(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from strategy.events import CommandKind, Fill, IntentClosed, Tick
+from strategy.events import CommandKind, Tick
 from strategy.orders import order_policy
 from strategy.plan import DayPlan, plan_day
 from strategy.session import start
@@ -36,7 +36,14 @@ from tasks.pages.money import render_rupees
 from tasks.trading.audience import Audience, Log
 from tasks.trading.postman import Postman
 from tasks.trading.recorder import Recorder
-from tasks.trading.recovery import most_held, read_history, record_adoption, unknown_positions
+from tasks.trading.recovery import (
+    journal_path,
+    most_held,
+    read_history,
+    record_adoption,
+    recover_orders,
+    unknown_positions,
+)
 from tasks.trading.trader import DayEnd, TradingDesk, trade
 from tasks.trading.warmup import warmup_candles
 
@@ -134,7 +141,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
         prefix=prefix,
         policy=order_policy(params),
         product=params.product,
-        journal_path=connections.settings.home / "journal" / f"{session_id.replace('/', '_')}.jsonl",
+        journal_path=journal_path(connections.settings.home, session_id),
         workers=LOCK_STEP_WORKERS if isinstance(clock, LockStepClock) else WORKERS,
     )
     opened.callback(execution.close)
@@ -169,8 +176,8 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     opened.callback(postman.close)
     _await_feeds(market)
 
-    heard = _recover_orders(connections, execution)
-    history = read_history(ledger, session_id, open_intents=execution.open_intents())
+    recovered = recover_orders(ledger, session_id, execution)
+    history = read_history(ledger, session_id, recovered, open_intents=execution.open_intents())
     unknown = unknown_positions(connections.broker, plan.contracts.values(), most_held(history))
     state, opening = start(
         plan,
@@ -202,7 +209,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
         )
     )
     with _stopping_on_signals(postman):
-        end = trade(desk, state, opening, heard)
+        end = trade(desk, state, opening, recovered.heard)
     return _finish(connections, plan, end)
 
 
@@ -258,17 +265,6 @@ def one_line(connections: Connections) -> str:
         f"{params.supertrend_multiplier:g}, at most {params.max_trades_per_day} trades, "
         f"daily loss limit {render_rupees(params.daily_max_loss_paise)}"
     )
-
-
-def _recover_orders(connections: Connections, execution: Execution) -> tuple[Fill | IntentClosed, ...]:
-    ledger, session_id = connections.ledger, connections.session_id
-    execution.take_in_journal()
-    intents = ledger.intents(session_id)
-    events = [
-        event for intent in intents for order in intent.orders for event in ledger.order_events(order.client_order_id)
-    ]
-    heard = execution.recover(intents, events, ledger.fills(session_id))
-    return tuple(said for said in heard if isinstance(said, Fill | IntentClosed))
 
 
 def _await_feeds(market: Market) -> None:

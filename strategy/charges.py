@@ -13,8 +13,8 @@ Invariants:
 2. An order that executed nothing costs nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import date
 from fractions import Fraction
 from functools import cache
@@ -127,6 +127,51 @@ def day_charges(orders: Iterable[tuple[Side, int]], rates: Rates) -> Charges:
         stamp_paise=_half_up(bought * rates.stamp_on_buy / PAISE_PER_RUPEE) * PAISE_PER_RUPEE,
         gst_paise=_half_up((brokerage + exchange + sebi) * rates.gst),
     )
+
+
+COMPONENTS = tuple(column.name for column in fields(Charges))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Billed:
+    """One component of a day's charges: by the dated rates, and as the broker's statement has it."""
+
+    component: str  # "stt_paise"
+    ours_paise: int  # the sum over the orders
+    billed_paise: Fraction
+    agrees: bool
+
+
+def compare_with_statement(ours: Iterable[Charges], rows: Sequence[Mapping[str, Fraction]]) -> tuple[Billed, ...]:
+    """A day's priced orders beside the rows (one per fill, by component, in paise) of the broker's statement.
+
+    How the statement rounds is not documented, so each component may be off by what rounding can do: a paisa for
+    each order and row, half a rupee more per row for the two that a contract note rounds to the rupee, and for GST
+    the part on the SEBI fee, which Dhan's own calculator leaves out. A wrong rate moves a day's sum further.
+    """
+    orders = tuple(ours)
+    total = sum(orders, Charges())
+    slack = len([order for order in orders if order.total_paise]) + len(rows)
+    found = []
+    for component in COMPONENTS:
+        billed = sum((row[component] for row in rows), Fraction(0))
+        amount = getattr(total, component)
+        allowed = Fraction(slack)
+        if component in {"stt_paise", "stamp_paise"}:
+            allowed += Fraction(PAISE_PER_RUPEE * len(rows), 2)
+        if component == "gst_paise":
+            allowed += Fraction(total.sebi_paise, 5)
+        if component == "brokerage_paise":
+            allowed = Fraction(0)
+        found.append(
+            Billed(
+                component=component,
+                ours_paise=amount,
+                billed_paise=billed,
+                agrees=abs(billed - amount) <= allowed,
+            )
+        )
+    return tuple(found)
 
 
 def _half_up(amount: Fraction) -> int:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 URGENT_TIMEOUT_S = 2.0
 PATIENT_TIMEOUT_S = 10.0
 # The revision of migrations/versions that this code was written for.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 VERSION_TABLE = "bot_alembic_version"
 
 

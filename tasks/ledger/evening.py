@@ -5,7 +5,7 @@
 from collections.abc import Iterable
 
 from tasks.ledger.database import Database, Transaction, insert_sql
-from tasks.ledger.recording import encoded
+from tasks.ledger.recording import as_stored, encoded
 from tasks.ledger.records import ChargeRecord, DifferenceRecord, ReconciliationRecord
 from tasks.ledger.rows import Shape, clean
 
@@ -26,6 +26,8 @@ _CHARGES = (
 _NEW_RECONCILIATION = (
     insert_sql("reconciliation", ["session_id", "run_id", "at", "state"], skip_known=True) + " RETURNING number"
 )
+_NEWEST_RECONCILIATION = "SELECT number, state FROM reconciliation WHERE session_id = ? ORDER BY number DESC LIMIT 1"
+_DIFFERENCES_OF = f"SELECT {DIFFERENCE.listed} FROM difference WHERE reconciliation = ? ORDER BY number"
 _RECONCILIATIONS = "SELECT number, run_id, at, state FROM reconciliation WHERE session_id = ? ORDER BY number"
 _DIFFERENCES = (
     "SELECT d.reconciliation, " + ", ".join(f"d.{column}" for column in DIFFERENCE.columns) + " FROM difference d"
@@ -63,11 +65,19 @@ def record_reconciliation(
     state: str,
     differences: Iterable[DifferenceRecord],
 ) -> None:
-    """One comparison with the broker, and all that it found, in one commit."""
-    rows = encoded(DIFFERENCE, database.wire, differences)
+    """One comparison with the broker, and all that it found, in one commit; the newest one again is not kept twice."""
+    found = tuple(differences)
+    rows = encoded(DIFFERENCE, database.wire, found)
+    told = [as_stored(DIFFERENCE, difference) for difference in found]
     moment = database.wire.moment(at_ms)
+    decode = DIFFERENCE.decoder(database.wire)
 
     def work(transaction: Transaction) -> None:
+        newest = transaction.rows(_NEWEST_RECONCILIATION, session_id)
+        if newest and newest[0][1] == clean(state):
+            known = transaction.rows(_DIFFERENCES_OF, newest[0][0])
+            if [decode(row) for row in known] == told:
+                return
         number = transaction.rows(_NEW_RECONCILIATION, session_id, run_id, moment, clean(state))
         if number:
             numbered = [(number[0][0], place, *row) for place, row in enumerate(rows)]

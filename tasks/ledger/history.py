@@ -22,6 +22,13 @@ _TICKS = (
 )
 
 
+_TICKS_OF = (
+    "SELECT b.began_at, t.after_ms, t.price_paise FROM tick_batch b JOIN tick t ON t.batch = b.batch"
+    " WHERE b.session_id = ? AND t.security = (SELECT number FROM security WHERE security = ?)"
+    " ORDER BY t.batch, t.number"
+)
+
+
 def record_decisions(database: Database, decisions: Iterable[DecisionRecord]) -> None:
     """Decisions that send no order, in one commit."""
     rows = [(*row, fingerprint(*row)) for row in encoded(DECISION, database.wire, decisions)]
@@ -91,3 +98,10 @@ def ticks(database: Database, session_id: str) -> tuple[Tick, ...]:
         )
         for began_at, after_ms, security, price_paise, bid_paise, ask_paise in rows
     )
+
+
+def tick_columns(database: Database, session_id: str, security: str) -> tuple[list[int], list[int]]:
+    """Times (Unix milliseconds) and prices (paise) of one security's ticks, in their order of arrival."""
+    rows = database.rows(_TICKS_OF, session_id, security)
+    began_ms = {moment: database.wire.at_ms(moment) for moment in {row[0] for row in rows}}
+    return [began_ms[began_at] + after_ms for began_at, after_ms, _ in rows], [row[2] for row in rows]

@@ -238,3 +238,41 @@ class ReconciliationRecord:
     at_ms: int
     state: str  # "clean" or what the reconciliation concluded
     differences: tuple[DifferenceRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedTrade:
+    """A round trip that an earlier bot recorded, in units and paise."""
+
+    source: str  # "trading-bot-v2"
+    trade_id: str
+    underlying: str
+    mode: str  # paper or live
+    day: date
+    option_type: str
+    strike_points: int
+    expiry: date
+    lot_size: int
+    quantity: int
+    entry_at_ms: int
+    exit_at_ms: int
+    buy_value_paise: int
+    sell_value_paise: int
+    exit_reason: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedCandle:
+    """A candle that an earlier bot recorded; it kept no opening, and the time is when the candle closed."""
+
+    source: str
+    underlying: str
+    seconds: int
+    closed_at_ms: int
+    high_paise: int
+    low_paise: int
+    close_paise: int
+    supertrend: float | None
+    macd: float | None
+    signal: str

@@ -20,6 +20,8 @@ database gets out. migrate(url) first; a Ledger on a schema that is not this cod
     evening    record_charges([ChargeRecord]) · charges(session_id)
                record_reconciliation(session_id, run_id, at_ms, state, differences)
                reconciliations(session_id) · trades(session_id) -> tuple[TradeRecord, ...]
+    analytics  record_day_columns / day_columns(first, last, layout) · tick_columns(session_id, security)
+    earlier    record_imported(trades, candles) · imported_trades() · imported_candles()
     lease      leases.take, take_over, renew, release, holder (lease.py)
 
 Invariants:
@@ -36,7 +38,8 @@ from typing import Any
 
 from strategy.events import Side, Tick
 from strategy.instruments import Underlying
-from tasks.ledger import LedgerUnavailable, commands, evening, history, orders, sessions, trades
+from tasks.ledger import LedgerUnavailable, columns, commands, evening, history, orders, sessions, trades
+from tasks.ledger.columns import DayColumns
 from tasks.ledger.database import (
     PATIENT_TIMEOUT_S,
     SCHEMA_REVISION,
@@ -54,6 +57,8 @@ from tasks.ledger.records import (
     DecisionRecord,
     DifferenceRecord,
     FillRecord,
+    ImportedCandle,
+    ImportedTrade,
     IntentRecord,
     OrderEventRecord,
     ReconciliationRecord,
@@ -241,6 +246,33 @@ class Ledger:
     def trades(self, session_id: str) -> tuple[TradeRecord, ...]:
         """Round trips of the session, derived from its intents, fills and charges."""
         return trades.read_trades(self._database, session_id)
+
+    def record_day_columns(self, packed: DayColumns, layout: int) -> None:
+        """A session's closed trades, packed for analytics; the same again changes nothing."""
+        columns.record_day_columns(self._database, packed, layout)
+
+    def day_columns(self, first: date | None, last: date | None, layout: int) -> dict[str, DayColumns]:
+        """Packed trades by session, of the days from `first` to `last`."""
+        return columns.day_columns(self._database, first, last, layout)
+
+    def tick_columns(self, session_id: str, security: str) -> tuple[list[int], list[int]]:
+        """Times (Unix milliseconds) and prices (paise) of one security's ticks, in their order of arrival."""
+        return history.tick_columns(self._database, session_id, security)
+
+    # What an earlier bot recorded
+
+    def record_imported(self, trades: Iterable[ImportedTrade], candles: Iterable[ImportedCandle]) -> None:
+        """Rows of an earlier bot; those that are known are left as they are."""
+        columns.record_imported_trades(self._database, trades)
+        columns.record_imported_candles(self._database, candles)
+
+    def imported_trades(self) -> tuple[ImportedTrade, ...]:
+        """Trades of earlier bots, by day and time."""
+        return columns.imported_trades(self._database)
+
+    def imported_candles(self) -> tuple[ImportedCandle, ...]:
+        """Candles of earlier bots, in order of time."""
+        return columns.imported_candles(self._database)
 
 
 def _check_schema(database: Database) -> None:

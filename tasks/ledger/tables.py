@@ -4,7 +4,8 @@ Invariants, all held by the database (SQLite and PostgreSQL alike):
 1. Every table but `lease` is append-only: triggers refuse UPDATE and DELETE (migrations/history.py).
 2. Every table has a natural key, so recording twice is a no-op.
 3. Money is whole paise in BIGINT, quantities are whole units; times are aware UTC.
-4. Nothing derivable is stored: positions, P&L, counters and halts are read from fills and decisions.
+4. Nothing derivable is stored: positions, P&L, counters and halts are read from fills and decisions. The one
+   exception serves speed and decides nothing: `day_columns`.
 
 SQLModel tables do not validate values; the constraints do. The store writes with the raw drivers and never
 loads this module: it serves the migrations, the comparison of schema and models, and ad-hoc queries.
@@ -394,6 +395,77 @@ class LeaseTakingRow(LedgerTable, table=True):
     owner: str
     taken_at: datetime
     taken_over: bool
+
+
+class DayColumnsRow(LedgerTable, table=True):
+    """A session's closed trades, packed for analytics over many days; packing them otherwise adds a revision.
+
+    Derived from the view `trade` and the ticks, and kept because a million trades cannot be derived in a second.
+    """
+
+    __tablename__ = "day_columns"
+    __table_args__ = (CheckConstraint("revision > 0", name="revision_positive"), ONE_TREE)
+
+    session_id: str = Field(primary_key=True, foreign_key="session.session_id")
+    revision: int = Field(primary_key=True)
+    layout: int
+    reasons: str
+    records: bytes
+
+
+class ImportedTradeRow(LedgerTable, table=True):
+    """A round trip that an earlier bot recorded. It counts in nothing but analytics that ask for it."""
+
+    __tablename__ = "imported_trade"
+    __table_args__ = (
+        CheckConstraint("option_type IN ('CE', 'PE')", name="option_type_known"),
+        CheckConstraint("mode IN ('paper', 'live')", name="mode_known"),
+        CheckConstraint("exit_at >= entry_at", name="bought_before_sold"),
+        *units("lot_size"),
+        *units("quantity"),
+        *money("buy_value_paise", "sell_value_paise", least=1),
+        ONE_TREE,
+    )
+
+    source: str = Field(primary_key=True)
+    trade_id: str = Field(primary_key=True)
+    underlying: str
+    mode: str
+    day: date
+    option_type: str
+    strike_points: int
+    expiry: date
+    lot_size: int
+    quantity: int
+    entry_at: datetime
+    exit_at: datetime
+    buy_value_paise: int = Field(sa_type=PAISE)
+    sell_value_paise: int = Field(sa_type=PAISE)
+    exit_reason: str
+    detail: dict[str, Any] = Field(sa_type=DETAIL)
+
+
+class ImportedCandleRow(LedgerTable, table=True):
+    """A candle that an earlier bot recorded: without an opening, at the time when it closed."""
+
+    __tablename__ = "imported_candle"
+    __table_args__ = (
+        CheckConstraint("seconds > 0", name="seconds_positive"),
+        CheckConstraint("low_paise <= close_paise AND close_paise <= high_paise", name="close_between_low_and_high"),
+        *money("high_paise", "low_paise", "close_paise", least=1),
+        ONE_TREE,
+    )
+
+    source: str = Field(primary_key=True)
+    underlying: str = Field(primary_key=True)
+    seconds: int = Field(primary_key=True)
+    closed_at: datetime = Field(primary_key=True)
+    high_paise: int = Field(sa_type=PAISE)
+    low_paise: int = Field(sa_type=PAISE)
+    close_paise: int = Field(sa_type=PAISE)
+    supertrend: float | None = Field(sa_type=Double)
+    macd: float | None = Field(sa_type=Double)
+    signal: str
 
 
 class ArmingRow(LedgerTable, table=True):

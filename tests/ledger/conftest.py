@@ -16,6 +16,8 @@ from tasks.ledger.records import (
     CandleRecord,
     ChargeRecord,
     FillRecord,
+    ImportedCandle,
+    ImportedTrade,
     IntentRecord,
     OrderEventRecord,
     OrderRecord,
@@ -147,6 +149,42 @@ class Day:
             direction=1,
             macd=None,
             macd_signal=None,
+        )
+        return replace(candle, **changes)
+
+    def imported_trade(self, **changes) -> ImportedTrade:
+        trade = ImportedTrade(
+            source="trading-bot-v2",
+            trade_id="T1",
+            underlying="NIFTY",
+            mode="live",
+            day=self.key.day,
+            option_type="CE",
+            strike_points=26_000,
+            expiry=date(2025, 11, 25),
+            lot_size=75,
+            quantity=75,
+            entry_at_ms=self.at(10),
+            exit_at_ms=self.at(70),
+            buy_value_paise=7_500_00,
+            sell_value_paise=7_575_00,
+            exit_reason="Target",
+            detail={"expiry": "as traded"},
+        )
+        return replace(trade, **changes)
+
+    def imported_candle(self, **changes) -> ImportedCandle:
+        candle = ImportedCandle(
+            source="trading-bot-v2",
+            underlying="NIFTY",
+            seconds=5,
+            closed_at_ms=self.at(5),
+            high_paise=26_010_00,
+            low_paise=25_990_00,
+            close_paise=26_005_00,
+            supertrend=25_900.5,
+            macd=None,
+            signal="GREEN",
         )
         return replace(candle, **changes)
 

@@ -4,6 +4,7 @@ import pytest
 
 from strategy.events import Tick
 from tasks.ledger import LedgerRefused
+from tasks.ledger.columns import DayColumns
 from tasks.ledger.migrations.history import HISTORY_TABLES
 from tasks.ledger.records import ArmingRecord, CommandRecord, DecisionRecord, DifferenceRecord
 from tasks.ledger.tables import LedgerTable
@@ -52,6 +53,8 @@ def full_day(ledger, lease, day):
         "differs",
         [DifferenceRecord(kind="x", subject="y", expected="1", found="2")],
     )
+    ledger.record_day_columns(DayColumns(day.session_id, "target", b"packed"), layout=1)
+    ledger.record_imported([day.imported_trade()], [day.imported_candle()])
     return ledger
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from strategy.events import Side, Tick
 from tasks.ledger import LeaseLost, LedgerRefused, LedgerUnavailable
+from tasks.ledger.database import SCHEMA_REVISION
 from tasks.ledger.records import CommandRecord, DecisionRecord, DifferenceRecord, ReconciliationRecord
 from tasks.ledger.store import Ledger
 
@@ -292,7 +293,7 @@ def test_money_beyond_32_bits_is_exact(ledger, lease, day):
 
 def test_a_schema_that_is_not_this_codes_is_refused(ledger_url, open_ledger, alter):
     alter(ledger_url, "UPDATE bot_alembic_version SET version_num = '9999'")
-    with pytest.raises(LedgerUnavailable, match=r"expected schema 0001 .*, found 9999; .*migrate\(url\)"):
+    with pytest.raises(LedgerUnavailable, match=rf"expected schema {SCHEMA_REVISION} .*, found 9999; .*migrate\(url\)"):
         open_ledger(ledger_url)
 
 

@@ -5,6 +5,8 @@ Invariants:
 2. A candle closes once: by the first tick of a later interval, or by the clock. Nothing enters it afterwards.
 3. An interval without a tick yields no candle.
 4. A tick that is late, repeated, not a positive price or a leap of more than 20 % changes a counter only.
+5. Leaps that agree with each other for long enough are the market: the level they were judged by was the error, and
+   candles begin anew.
 
 `IndexTicks` and `Candle` are named tuples because one of each is made per tick; a frozen dataclass costs five
 times as much.
@@ -18,6 +20,8 @@ DAY_MS = 86_400_000
 OPEN_OF_DAY_MS = (3 * 60 + 45) * 60_000
 # A price further from the last one than 1/5 of it is an error of the feed, not a market.
 LEAP_PARTS = 5
+# So many leaps in a row, each later than the one before and within 1/5 of it, are the market.
+LEAPS_BELIEVED = 10
 # What calling a named tuple comes to, without the Python around it: a third of the time. For what every tick makes.
 packed = tuple.__new__
 
@@ -50,6 +54,17 @@ class TickFaults(NamedTuple):
     outside_hours: int = 0
 
 
+class Doubt(NamedTuple):
+    """Leaps in a row that agree with each other, and the last of them."""
+
+    leaps: int = 0
+    price_paise: int = 0
+    at_ms: int = 0
+
+
+NO_DOUBT = Doubt()
+
+
 class IndexTicks(NamedTuple):
     """What the ticks of an index have told so far."""
 
@@ -58,6 +73,12 @@ class IndexTicks(NamedTuple):
     last_at_ms: int = 0  # exchange time of the last tick used
     last_paise: int = 0  # 0: none yet
     faults: TickFaults = TickFaults()
+    doubt: Doubt = NO_DOUBT
+
+
+def is_leap(price_paise: int, last_paise: int) -> bool:
+    """True for a price too far from the last one to be the market's; there is none before the first."""
+    return last_paise > 0 and abs(price_paise - last_paise) * LEAP_PARTS > last_paise
 
 
 def interval_start_ms(at_ms: int, seconds: int) -> int:
@@ -68,15 +89,15 @@ def interval_start_ms(at_ms: int, seconds: int) -> int:
 
 def take_tick(index: IndexTicks, at_ms: int, price_paise: int, seconds: int) -> tuple[IndexTicks, Candle | None]:
     """The index after a tick, and the candle of `seconds` that it closed, if any."""
-    candle, closed_until_ms, last_at_ms, last_paise, faults = index
+    candle, closed_until_ms, last_at_ms, last_paise, faults, _ = index
     if price_paise <= 0:
         return index._replace(faults=faults._replace(poisoned=faults.poisoned + 1)), None
     if at_ms < (closed_until_ms if candle is None else candle[0]):
         return index._replace(faults=faults._replace(late=faults.late + 1)), None
     if price_paise == last_paise and at_ms == last_at_ms:
         return index._replace(faults=faults._replace(duplicate=faults.duplicate + 1)), None
-    if last_paise and abs(price_paise - last_paise) * LEAP_PARTS > last_paise:
-        return index._replace(faults=faults._replace(leap=faults.leap + 1)), None
+    if is_leap(price_paise, last_paise):
+        return _take_leap(index, at_ms, price_paise, seconds), None
     if candle is not None:
         start_ms, _, open_paise, high_paise, low_paise, _, ticks = candle
         end_ms = start_ms + seconds * 1000
@@ -89,11 +110,26 @@ def take_tick(index: IndexTicks, at_ms: int, price_paise: int, seconds: int) -> 
             # Within a candle the clock of the feed may step back a little; the newest time counts.
             if at_ms < last_at_ms:  # noqa: PLR1730 (once per tick; max() takes three times as long)
                 at_ms = last_at_ms
-            return packed(IndexTicks, (grown, closed_until_ms, at_ms, price_paise, faults)), None
+            return packed(IndexTicks, (grown, closed_until_ms, at_ms, price_paise, faults, NO_DOUBT)), None
         closed_until_ms = end_ms
     start_ms = interval_start_ms(at_ms, seconds)
     fresh = Candle(start_ms, seconds, price_paise, price_paise, price_paise, price_paise)
     return IndexTicks(fresh, closed_until_ms, at_ms, price_paise, faults), candle
+
+
+def _take_leap(index: IndexTicks, at_ms: int, price_paise: int, seconds: int) -> IndexTicks:
+    leaps, before_paise, before_ms = index.doubt
+    if is_leap(price_paise, before_paise):
+        leaps = 0
+    if not leaps or at_ms > before_ms:  # a packet that is sent again proves nothing
+        leaps, before_ms = leaps + 1, at_ms
+    if leaps < LEAPS_BELIEVED:
+        faults = index.faults
+        doubt = Doubt(leaps, price_paise, before_ms)
+        return index._replace(faults=faults._replace(leap=faults.leap + 1), doubt=doubt)
+    start_ms = interval_start_ms(at_ms, seconds)
+    fresh = Candle(start_ms, seconds, price_paise, price_paise, price_paise, price_paise)
+    return index._replace(candle=fresh, last_at_ms=at_ms, last_paise=price_paise, doubt=NO_DOUBT)
 
 
 def take_time(index: IndexTicks, over_ms: int) -> tuple[IndexTicks, Candle | None]:
@@ -118,11 +154,17 @@ def merge(longer: Candle | None, candle: Candle, seconds: int) -> Candle:
 
 
 def candles_of(prices: Iterable[tuple[int, int]], seconds: int) -> tuple[Candle, ...]:
-    """All candles of recorded (at_ms, price_paise) of an index; the last one may be still open."""
+    """All candles of recorded (at_ms, price_paise) of an index; the last one may be still open.
+
+    Those of a level that proved to be an error are left out.
+    """
     index = IndexTicks()
     candles = []
     for at_ms, price_paise in prices:
+        last_paise = index.last_paise
         index, closed = take_tick(index, at_ms, price_paise, seconds)
+        if is_leap(index.last_paise, last_paise):
+            candles.clear()
         if closed is not None:
             candles.append(closed)
     if index.candle is not None:

@@ -16,7 +16,7 @@ is owed (`duties`: cancellations, exits, answers, the end of the session), and e
 from typing import TypeAlias, assert_never
 
 from strategy.actions import Action, CandleClosed, ExitReason, Severity, StopMoved
-from strategy.candles import Candle, IndexTicks, packed, take_tick, take_time
+from strategy.candles import Candle, IndexTicks, is_leap, packed, take_tick, take_time
 from strategy.duties import pursue
 from strategy.entry import Refusal, judged, refused
 from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, SessionEvent, Tick, Timer
@@ -28,7 +28,7 @@ from strategy.params import Params
 from strategy.plan import DayPlan
 from strategy.position import Position, Trade, trades_of
 from strategy.risk import day_pnl_paise, is_breached, is_near
-from strategy.signals import Signals, apply_candle, close_htf
+from strategy.signals import Signals, apply_candle, close_htf, no_signals
 from strategy.start import start
 from strategy.state import (
     Halt,
@@ -100,11 +100,24 @@ def _on_index_tick(state: SessionState, tick: Tick, plan: DayPlan, params: Param
     if closed is None and options.low_paise <= price_paise <= options.high_paise:
         return state, ()
     state, wish = with_wish_renewed(state, plan, params)
+    if is_leap(price_paise, spot.last_paise):
+        state, told = _at_new_level(state, spot.last_paise, params)
+        return state, wish + told
     if closed is None:
         return state, wish
     gap_ms = now_ms - spot.last_at_ms
     state, decided = _on_candle(state, closed, plan, params, closed_by_ms=at_ms, gap_ms=gap_ms)
     return state, wish + decided
+
+
+def _at_new_level(state: SessionState, before_paise: int, params: Params) -> Decided:
+    """So many ticks cannot err: what was believed before them did, and with it all that was made of it."""
+    message = (
+        f"the index is at {state.spot.last_paise / 100:.2f} in tick after tick; {before_paise / 100:.2f} before was an "
+        "error. Its indicators begin anew"
+    )
+    said = alert(state, "index_level_changed", Severity.CRITICAL, message)
+    return state._replace(signals=no_signals(params)), (said,)
 
 
 def _on_option_tick(state: SessionState, tick: Tick, plan: DayPlan, params: Params) -> Decided:

@@ -11,7 +11,7 @@ Indicators see index points (rupees), as charts do.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from strategy.candles import Candle, merge
+from strategy.candles import Candle, is_leap, merge
 from strategy.indicators import Macd, MacdState, SuperTrend, SuperTrendState
 from strategy.params import Params
 
@@ -85,7 +85,8 @@ def close_htf(signals: Signals, closed_by_ms: int, params: Params) -> Signals:
 def warm_up(candles: Iterable[Candle], params: Params) -> Signals:
     """The signals after closed candles of the base or the higher timeframe, oldest first within each.
 
-    Base candles that candles of the higher timeframe already cover do not count there twice.
+    Base candles that candles of the higher timeframe already cover do not count there twice. Where a level proved to
+    be an error (`strategy.candles`), all begins anew, as it did then.
     """
     signals = no_signals(params)
     base = []
@@ -102,6 +103,8 @@ def warm_up(candles: Iterable[Candle], params: Params) -> Signals:
                 f"found {candle.seconds}"
             )
     for candle in base:
+        if signals.candle is not None and is_leap(candle.open_paise, signals.candle.close_paise):
+            signals = no_signals(params)
         htf = signals.htf_supertrend
         signals = apply_candle(signals, candle, closed_by_ms=candle.end_ms, params=params)
         if candle.start_ms < covered_until_ms:

@@ -240,6 +240,13 @@ ALERTS = {
         "counts them and uses none",
         "nothing, unless the number grows all the time",
     ),
+    "index_level_changed": AlertText(
+        CRITICAL,
+        OPERATIONS,
+        "the index is at another level",
+        "believes ten ticks in a row that agree; its indicators begin anew, exits go on",
+        "compare the index with a chart; halt if the new level is the wrong one",
+    ),
     "index_ticks_stale": AlertText(
         WARNING,
         OPERATIONS,

@@ -146,6 +146,47 @@ def test_a_leap_closes_no_candle():
     assert after.candle == spot.candle
 
 
+def leaps(prices):
+    """A spot at 100.00 and then (offset_ms, paise) of one leap after another."""
+    return take([(1_000, 100_00), *prices])
+
+
+def test_leaps_that_agree_are_the_market_after_ten():
+    """The tenth opens a candle at the new level; the open candle of the old one is dropped, not closed."""
+    spot, closed = leaps([(2_000 + n, 200_00 + n) for n in range(9)])
+    assert (spot.last_paise, spot.faults.leap, closed) == (100_00, 9, [])
+    spot, candle = take_tick(spot, OPEN_MS + 7_000, 205_00, 5)
+    assert candle is None
+    assert spot.candle == Candle(OPEN_MS + 5_000, 5, 205_00, 205_00, 205_00, 205_00)
+    assert (spot.last_paise, spot.last_at_ms, spot.faults.leap) == (205_00, OPEN_MS + 7_000, 9)
+    assert spot.doubt == IndexTicks().doubt
+    back, _ = take_tick(spot, OPEN_MS + 7_001, 100_00, 5)
+    assert (back.last_paise, back.doubt.leaps) == (205_00, 1)
+
+
+@pytest.mark.parametrize(
+    "prices",
+    [
+        [(2_000, 200_00)] * 30,  # one packet, sent again and again
+        [(2_000, 200_00 + n) for n in range(30)],  # all of one moment
+        [(2_000 + n, 200_00 if n % 2 else 300_00) for n in range(30)],  # they do not agree with each other
+        [(2_000 + n, 200_00 if n % 10 != 9 else 100_00) for n in range(30)],  # the market speaks in between
+    ],
+)
+def test_leaps_that_prove_nothing(prices):
+    spot, _ = leaps(prices)
+    assert spot.last_paise == 100_00
+
+
+def test_what_is_recorded_of_a_wrong_level_makes_no_candles():
+    """A replay of the ticks sees what the session saw after it knew."""
+    wrong = [(OPEN_MS + n * 1_000, 999_00) for n in range(7)]
+    right = [(OPEN_MS + 7_000 + n * 1_000, 100_00 + n) for n in range(30)]
+    (first, *_) = candles_of(wrong + right, 5)
+    assert first.start_ms == OPEN_MS + 15_000
+    assert first.open_paise == 100_09
+
+
 PRICES = st.lists(st.tuples(st.integers(0, 120_000), st.integers(90_00, 105_00)), max_size=60)
 
 

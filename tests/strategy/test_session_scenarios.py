@@ -334,6 +334,57 @@ SCENARIOS = {
         09:31:02      spot      24501.00      -
         09:31:02      spot      24501.00      -
     """,
+    "a wrong first tick is not believed for ever: ten later ones that agree are": """
+        time          event     value         expect
+        09:31:00      spot      2450000.00    -                 # a slip of two digits
+        09:31:01      spot      24500.00      alert:ticks_quarantined
+        09:31:02      spot      24501.00      alert:ticks_quarantined
+        09:31:02      spot      24501.00      -                 # sent again: proves nothing
+        09:31:03      spot      24502.00      alert:ticks_quarantined
+        09:31:04      spot      24503.00      -
+        09:31:05      spot      24504.00      -
+        09:31:06      spot      24505.00      -
+        09:31:07      spot      24504.00      alert:ticks_quarantined
+        09:31:08      spot      24503.00      -
+        09:31:09      spot      24502.00      -
+        09:31:10      spot      24500.00      alert:index_level_changed     # the tenth
+        09:31:15      spot      24490.00      -
+        09:31:20      spot      24510.00      -
+        09:31:24      24500ce   100.00        -
+        09:31:25      spot      24511.00      enter:24500CE     # three candles of the new level, as at any start
+    """,
+    "one tick at the old level and the leaps count anew": """
+        time          event     value         expect
+        09:31:00      spot      24500.00      -
+        09:31:01      spot      50000.00      alert:ticks_quarantined
+        09:31:02      spot      50000.00      alert:ticks_quarantined
+        09:31:03      spot      50000.00      -
+        09:31:04      spot      50000.00      alert:ticks_quarantined
+        09:31:05      spot      50000.00      -
+        09:31:06      spot      50000.00      -
+        09:31:07      spot      50000.00      -
+        09:31:08      spot      50000.00      alert:ticks_quarantined
+        09:31:09      spot      50000.00      -
+        09:31:10      spot      24500.00      -
+        09:31:11      spot      50000.00      -                 # the first again
+    """,
+    "a position lives through a change of level by its own price": """
+        time          event     value         expect
+        09:31:00      call      100.00        -
+        09:31:01      spot      50000.00      alert:ticks_quarantined
+        09:31:02      spot      50000.00      alert:ticks_quarantined
+        09:31:03      spot      50000.00      -
+        09:31:04      spot      50000.00      alert:ticks_quarantined
+        09:31:05      spot      50000.00      -
+        09:31:06      spot      50000.00      -
+        09:31:07      spot      50000.00      -
+        09:31:08      spot      50000.00      alert:ticks_quarantined
+        09:31:09      spot      50000.00      -
+        09:31:10      spot      50000.00      alert:index_level_changed
+        09:31:11      spot      50000.00      -                 # no reversal: no direction is known
+        09:31:12      tick      50.01         -
+        09:31:13      tick      50.00         exit:stop_loss
+    """,
     "a tick from the future moves no clock": """
         time          event     value         expect
         09:31:00      timer     -             alert:index_ticks_stale

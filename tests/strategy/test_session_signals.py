@@ -109,6 +109,14 @@ def test_longer_candles_of_the_broker_do_not_count_twice(walk):
     assert warm_up([*base, *after], settings) == warm_up([*longer, *base, *after], settings)
 
 
+def test_a_warm_up_begins_anew_where_the_level_proved_wrong():
+    """A restart after a wrong level has the indicators of the running session: those since the right one."""
+    settings = params()
+    good = candles_of(ticks_of([100, -300, 200] * 30), 5)[:-1]
+    wrong = [Candle(OPEN_MS - 10_000, 5, 99, 99, 99, 99), Candle(OPEN_MS - 5_000, 5, 99, 99, 99, 99)]
+    assert warm_up([*wrong, *good], settings) == warm_up(good, settings)
+
+
 def test_a_filter_that_is_off_builds_nothing():
     settings = params(htf_filter=False)
     signals = warm_up([Candle(OPEN_MS + n * 5_000, 5, 100, 100, 100, 100) for n in range(9)], settings)

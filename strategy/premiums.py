@@ -48,8 +48,8 @@ def value_of(  # noqa: PLR0917 (compiled)
     strike: float,
     years: float,
     volatility: float,
-    is_call: bool,
-    rate: float,  # noqa: FBT001 (compiled)
+    is_call: bool,  # noqa: FBT001 (compiled)
+    rate: float,
 ) -> float:
     """`option_price` by position."""
     discounted_strike = strike * exp(-rate * max(years, 0.0))
@@ -100,9 +100,9 @@ def quote_of(  # noqa: PLR0917 (compiled)
     spot_paise: int,
     strike_points: int,
     left_ms: int,
-    is_call: bool,
+    is_call: bool,  # noqa: FBT001 (compiled)
     volatility: float,
-    spread: float,  # noqa: FBT001
+    spread: float,
 ) -> tuple[int, int, int]:
     """Last price, bid and ask of an option `left_ms` before its expiry, paise on the grid of five.
 

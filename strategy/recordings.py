@@ -25,8 +25,8 @@ from strategy.calendar import IST
 
 MINUTE_COLUMNS = ("Instrument", "Date", "Time", "Open", "High", "Low", "Close")
 CANDLE_COLUMNS = ("close_time_ist", "high", "low", "close")
-_CORNER_SECONDS = (0, 20, 40, 59)
-_FIVE_SECONDS_MS = 5_000
+CORNER_SECONDS = (0, 20, 40, 59)
+FIVE_SECONDS_MS = 5_000
 # A hole in the recording longer than this is taken for a pause of trading when no calendar knows the day.
 _SESSION_GAP_MS = 20 * 60_000
 
@@ -118,19 +118,19 @@ def minute_points(bar: Bar) -> Iterator[Point]:
     """The ticks of one minute bar."""
     rising = bar.close_paise > bar.open_paise
     extremes = (bar.low_paise, bar.high_paise) if rising else (bar.high_paise, bar.low_paise)
-    corners = list(zip(_CORNER_SECONDS, (bar.open_paise, *extremes, bar.close_paise), strict=True))
+    corners = list(zip(CORNER_SECONDS, (bar.open_paise, *extremes, bar.close_paise), strict=True))
     for (left_s, left), (right_s, right) in pairwise(corners):
         span = right_s - left_s
         for step in range(span):
             yield bar.at_ms + (left_s + step) * 1000, left + (right - left) * step // span
-    yield bar.at_ms + _CORNER_SECONDS[-1] * 1000, bar.close_paise
+    yield bar.at_ms + CORNER_SECONDS[-1] * 1000, bar.close_paise
 
 
 def candle_points(bar: Bar, *, rising: bool) -> Iterator[Point]:
     """The ticks of one five-second candle."""
     first, second = (bar.low_paise, bar.high_paise) if rising else (bar.high_paise, bar.low_paise)
-    yield bar.at_ms - 2 * _FIVE_SECONDS_MS // 3, first
-    yield bar.at_ms - _FIVE_SECONDS_MS // 3, second
+    yield bar.at_ms - 2 * FIVE_SECONDS_MS // 3, first
+    yield bar.at_ms - FIVE_SECONDS_MS // 3, second
     yield bar.at_ms, bar.close_paise
 
 

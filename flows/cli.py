@@ -25,6 +25,7 @@ ledger_app = App(name="ledger", help="Look after the ledger's database.")
 app.command(ledger_app)
 
 IndexName = Literal["NIFTY", "BANKNIFTY", "FINNIFTY", "SENSEX"]
+ModeName = Literal["rehearsal", "paper", "live"]
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -173,11 +174,34 @@ def session(*, deployment: str = "rehearsal", day: date | None = None) -> int:
 
 
 @app.command
-def reconcile(session_id: str) -> int:
-    """Compare the broker with the ledger once more for a session, such as 2026-11-20/NIFTY/live/1000000009."""
-    from flows.reconciliation import reconciliation
+def reconcile(
+    session_id: str | None = None,
+    *,
+    day: date | None = None,
+    index: IndexName | None = None,
+    mode: ModeName | None = None,
+) -> int:
+    """Compare the broker with the ledger once more, for any session.
 
-    return _finish(reconciliation(session_id=session_id, return_state=True))
+    Args:
+        session_id: the session, such as 2026-11-20/NIFTY/live/1000000009; or say which by day, index and mode.
+        day: its trading day.
+        index: its index; not needed where the day has one session.
+        mode: its mode; not needed where the day has one.
+    """
+    from flows.reconciliation import reconciliation
+    from strategy.instruments import Underlying
+    from strategy.params import Mode
+
+    return _finish(
+        reconciliation(
+            session_id=session_id,
+            day=day,
+            index=Underlying(index) if index else None,
+            mode=Mode(mode) if mode else None,
+            return_state=True,
+        )
+    )
 
 
 @app.command

@@ -27,7 +27,7 @@ from prefect.states import Completed, Failed, Running
 from pydantic import Field
 
 from flows.analytics import analyse_day
-from flows.reconciliation import reconcile_day
+from flows.reconciliation import reconcile_or_tell
 from strategy.actions import Severity
 from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
 from strategy.params import Mode, Params
@@ -231,7 +231,7 @@ def trade_task(connections: Connections) -> TradingSummary:
 def evening(session_id: str) -> None:
     """Start reconciliation, then analytics, as runs of their own; here and now if Prefect cannot be asked."""
     log = get_run_logger()
-    jobs: dict[str, Callable[[str], object]] = {"reconciliation": reconcile_day, "analytics": analyse_day}
+    jobs: dict[str, Callable[[str], object]] = {"reconciliation": reconcile_or_tell, "analytics": analyse_day}
     prefect_is_away = False
     for name, directly in jobs.items():
         if not prefect_is_away:

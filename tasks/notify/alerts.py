@@ -139,6 +139,21 @@ ALERTS = {
         "tries exits again; reading goes on",
         "allow this machine's address at the broker; close by hand if something is held",
     ),
+    "books_differ": AlertText(
+        CRITICAL,
+        RISK,
+        "broker and ledger differ",
+        "enters nothing until both agree again; exits go on",
+        "compare positions and orders at the broker's terminal; undo what was done there by hand",
+    ),
+    "books_agree": AlertText(INFO, RISK, "broker and ledger agree again", "enters again", "nothing"),
+    "broker_unreadable": AlertText(
+        CRITICAL,
+        OPERATIONS,
+        "the broker's books cannot be read",
+        "takes nothing for granted: no entries until they can be read; exits go out",
+        "nothing if it passes soon; otherwise look at the broker's terminal",
+    ),
     "feed_lost": AlertText(
         CRITICAL,
         OPERATIONS,

@@ -34,6 +34,8 @@ from tasks.ledger.store import Ledger
 from tasks.orders.execution import Execution
 from tasks.orders.records import contract_of, intent_record
 
+ADOPTED = "adopted"  # the reason of an intent that stands for a position taken over: no order of it was sent
+
 
 def journal_path(home: Path, session_id: str) -> Path:
     """Where order records of a session wait that the ledger could not take."""
@@ -192,7 +194,7 @@ def record_adoption(ledger: Ledger, adopted: Adopt, *, session_id: str, fence: i
     )
     order = OrderRecord(client_order_id=order_id, slice_number=0, quantity=adopted.quantity, limit_paise=paid_paise)
     record = intent_record(entry, (), session_id=session_id, fence=fence)
-    ledger.record_intent(replace(record, reason="adopted", orders=(order,)))
+    ledger.record_intent(replace(record, reason=ADOPTED, orders=(order,)))
     ledger.record_order_event(
         OrderEventRecord(
             client_order_id=order_id,

@@ -34,6 +34,7 @@ from tasks.orders.lane import Lane
 from tasks.pages.artifacts import LiveArtifacts
 from tasks.pages.money import render_rupees
 from tasks.trading.audience import Audience, Log
+from tasks.trading.auditor import Auditor
 from tasks.trading.postman import Postman
 from tasks.trading.recorder import Recorder
 from tasks.trading.recovery import (
@@ -80,8 +81,7 @@ class Quotes:
         self._asked += 1
         self._lane.put(lambda: self._fetch(security))
 
-    @property
-    def is_idle(self) -> bool:
+    def idle(self) -> bool:
         """True when every question has been answered."""
         return self._asked == self._answered
 
@@ -127,8 +127,8 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     params, ledger, session_id = connections.params, connections.ledger, connections.session_id
     log = run_log()
     plan = day_plan(connections)
-    parts: list[Execution | Quotes] = []
-    market = opened.enter_context(connections.open_market(busy=lambda: not all(_is_idle(part) for part in parts)))
+    parts: list[Execution | Quotes | Auditor] = []
+    market = opened.enter_context(connections.open_market(busy=lambda: not all(part.idle() for part in parts)))
     inbox, clock = market.inbox, market.clock
     prefix = connections.key.order_prefix(connections.salt)
     execution = Execution(
@@ -147,7 +147,16 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     opened.callback(execution.close)
     quotes = Quotes(connections.broker, inbox)
     opened.callback(quotes.close)
-    parts += [execution, quotes]
+    auditor = Auditor(
+        broker=connections.broker,
+        ledger=ledger,
+        inbox=inbox,
+        now_ms=clock.now_ms,
+        session_id=session_id,
+        prefix=prefix,
+    )
+    opened.callback(auditor.close)
+    parts += [execution, quotes, auditor]
     ledger.record_start(
         SessionStart(
             session_id=session_id,
@@ -194,6 +203,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
         inbox=inbox,
         feed=market.feed,
         quotes=quotes,
+        auditor=auditor,
         execution=execution,
         recorder=recorder,
         audience=audience,
@@ -277,10 +287,6 @@ def _await_feeds(market: Market) -> None:
                 f"{FEEDS_CONNECTED_WITHIN_S:.0f} s. Look at the log for the reason, then start the session again."
             )
         pause(0.02)
-
-
-def _is_idle(part: Execution | Quotes) -> bool:
-    return part.idle() if isinstance(part, Execution) else part.is_idle
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from strategy.actions import (
     StopMoved,
     Watch,
 )
+from strategy.audit import Audit, Reading, after_reading, asked, is_due
 from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, SessionEvent, Tick, Timer
 from strategy.params import Params
 from strategy.session import DayPlan, SessionState, step
@@ -63,6 +64,14 @@ class QuotePoller(Protocol):
         ...
 
 
+class BookReader(Protocol):
+    """Compares the broker's books with the ledger off the loop; the Reading arrives in the inbox."""
+
+    def ask(self, activity: tuple[int, tuple[int, ...]]) -> bool:
+        """Ask; False while an earlier reading is on its way."""
+        ...
+
+
 class Audience(Protocol):
     """Whoever wants to hear what the session does: log, alerts, live artifacts. Must neither block nor raise."""
 
@@ -86,6 +95,7 @@ class TradingDesk:
     inbox: Inbox[object]
     feed: MarketFeed
     quotes: QuotePoller
+    auditor: BookReader
     execution: Execution
     recorder: Recorder
     audience: Audience
@@ -124,6 +134,7 @@ class _Loop:
         self.ticks = 0
         self.shown_ms = 0
         self.feeds = FeedWatch()
+        self.audit = Audit()
 
     def run(self, opening: Iterable[Action], recovered: Iterable[Fill | IntentClosed | Alert]) -> DayEnd:
         desk = self.desk
@@ -143,6 +154,8 @@ class _Loop:
                 self.advance(event)
             if isinstance(event, FeedConnected | FeedLost):
                 self.hear_of_feed(event)
+            if isinstance(event, Reading):
+                self.compare(event)
             if isinstance(event, Timer):
                 self.on_timer(event)
         return DayEnd(reason=self.over.reason, at_ms=self.over.at_ms, state=self.state, ticks=self.ticks)
@@ -164,7 +177,21 @@ class _Loop:
         if alert is not None:
             self.carry_out(alert)
 
+    def compare(self, reading: Reading) -> None:
+        self.audit, said = after_reading(self.audit, reading, self.activity)
+        for news in said:
+            if isinstance(news, Caution):
+                self.advance(news)
+            else:
+                self.carry_out(news)
+
+    @property
+    def activity(self) -> tuple[int, tuple[int, ...]]:
+        return self.state.book.last_intent, self.desk.execution.open_intents()
+
     def on_timer(self, timer: Timer) -> None:
+        if is_due(self.audit, timer.at_ms) and self.desk.auditor.ask(self.activity):
+            self.audit = asked(self.audit, timer.at_ms)
         if timer.at_ms - self.shown_ms >= SHOW_PERIOD_MS:
             self.shown_ms = timer.at_ms
             self.desk.audience.show(self.state, timer.at_ms)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from flows.research import register as register_research
+
 if TYPE_CHECKING:
     from strategy.instruments import Underlying
     from tasks.controls import Outcome
@@ -23,6 +25,7 @@ app = App(
 )
 ledger_app = App(name="ledger", help="Look after the ledger's database.")
 app.command(ledger_app)
+register_research(app)
 
 IndexName = Literal["NIFTY", "BANKNIFTY", "FINNIFTY", "SENSEX"]
 ModeName = Literal["rehearsal", "paper", "live"]
@@ -171,6 +174,84 @@ def session(*, deployment: str = "rehearsal", day: date | None = None) -> int:
         day: the trading day; today if not given.
     """
     return _start(f"daily-session/{deployment}", {"day": day.isoformat()} if day else {})
+
+
+@app.command
+def bootstrap(*, renew: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Create what is missing on the Prefect server: work pool, deployments, automations. Again changes nothing.
+
+    Args:
+        renew: deploy everything anew from prefect.yaml; settings and schedules edited in the UI are lost.
+    """
+    from deployments.bootstrap import BootstrapFailed
+    from deployments.bootstrap import bootstrap as create_all
+
+    try:
+        for done in create_all(PROJECT, renew=renew):
+            print(done)
+    except BootstrapFailed as failed:
+        print(failed)
+        return 1
+    return 0
+
+
+@app.command
+def arm(*, index: IndexName, day: date | None = None, days: int = 1, confirm: str | None = None) -> int:
+    """Allow real orders of an index: shows what would be traded, asks for a typed confirmation, starts its schedule.
+
+    Args:
+        index: the index of the live deployment, whose settings as edited in the Prefect UI are armed exactly.
+        day: the first day; today if not given.
+        days: so many trading days from then on.
+        confirm: the confirmation for scripts, such as "NIFTY 2026-11-23"; typed at the prompt if not given.
+    """
+    from flows.arming import arm_live
+    from strategy.instruments import Underlying
+
+    return arm_live(Underlying(index), day, days, confirm=confirm)
+
+
+@app.command
+def disarm(*, index: IndexName) -> int:
+    """Take back what was armed from today on and switch the live schedule off; a running session goes on."""
+    from flows.arming import disarm_live
+    from strategy.instruments import Underlying
+
+    return disarm_live(Underlying(index))
+
+
+@app.command
+def status(
+    *,
+    day: date | None = None,
+    index: IndexName | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Say once where the sessions stand, from the ledger alone.
+
+    Exit code 0: all well. 1: something is held and no session lives. 3: no session. 4: no ledger.
+
+    Args:
+        day: the sessions of that day; those that live, or the last day's, if not given.
+        index: only this index.
+        json: for programs.
+    """
+    from flows.watch import print_status
+
+    return print_status(day, _underlying(index), as_json=json)
+
+
+@app.command
+def watch(*, day: date | None = None, index: IndexName | None = None) -> int:
+    """Watch the sessions in the terminal until Ctrl-C, from the ledger alone.
+
+    Args:
+        day: the sessions of that day; those that live, or the last day's, if not given.
+        index: only this index.
+    """
+    from flows.watch import watch_sessions
+
+    return watch_sessions(day, _underlying(index))
 
 
 @app.command

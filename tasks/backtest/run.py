@@ -1,0 +1,83 @@
+"""A backtest from files to a result."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from strategy.instruments import INDICES
+from strategy.params import Params
+from strategy.signals import Signals
+from tasks.backtest.market import MarketModel, PastDay, PastMarket, past_market
+from tasks.backtest.prices import read_days
+from tasks.backtest.replay import DayRun, replay_day, signals_after
+from tasks.backtest.result import BacktestResult, result_of
+
+# Days before the first one that warm the indicators up.
+DAYS_BEFORE = 3
+Progress = Callable[[int, int, DayRun], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestRequest:
+    """What to test, as it comes from a command line or a deployment's parameters."""
+
+    files: tuple[Path, ...]
+    settings: Mapping[str, Any]
+    first: date | None = None
+    last: date | None = None
+    model: MarketModel = field(default_factory=MarketModel)
+    folds: int = 1
+
+    @property
+    def params(self) -> Params:
+        """The settings. Raises pydantic's ValidationError with every fault."""
+        params = Params.model_validate(self.settings)
+        if params.bypass_market_hours:
+            raise ValueError("bypass_market_hours has no meaning in a backtest: past days have hours; leave it out")
+        return params
+
+
+def open_market(request: BacktestRequest) -> PastMarket:
+    """The days of a request. Raises RecordingError or ValueError."""
+    params = request.params
+    index = INDICES[params.index]
+    recorded = read_days(request.files, params.index, index.security)
+    return past_market(recorded, params.index, first=request.first, last=request.last)
+
+
+def run_backtest(request: BacktestRequest, *, progress: Progress | None = None) -> BacktestResult:
+    """Replay every day through the live rules. `progress` hears (days done, days, the day's run)."""
+    params, market = request.params, open_market(request)
+    runs = replay_days(market.days, params, request.model, before=market.before, progress=progress)
+    return result_of(runs, market, params, request.model, folds=request.folds)
+
+
+def replay_days(
+    days: Sequence[PastDay],
+    params: Params,
+    model: MarketModel,
+    *,
+    before: Sequence[PastDay] = (),
+    progress: Progress | None = None,
+) -> list[DayRun]:
+    """The days one after the other, indicators carried on from day to day."""
+    signals: Signals | None = None
+    for past in before[-DAYS_BEFORE:]:
+        signals = signals_after(past, params, signals)
+    runs = []
+    for number, past in enumerate(days, 1):
+        run = replay_day(past, params, model, signals=signals)
+        signals = signals_after(past, params, signals)
+        runs.append(run)
+        if progress is not None:
+            progress(number, len(days), run)
+    return runs
+
+
+def write_json(result: BacktestResult, file: Path) -> None:
+    """Write the result for programs."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

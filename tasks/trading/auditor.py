@@ -16,6 +16,7 @@ from tasks.ledger.store import Ledger
 from tasks.orders.lane import Lane
 from tasks.trading.recovery import ADOPTED
 
+WRITTEN_WITHIN_S = 10.0
 ENDED = frozenset({"REFUSED", "ABSENT"})
 
 
@@ -31,9 +32,11 @@ class Auditor:
         now_ms: Callable[[], int],
         session_id: str,
         prefix: str,
+        written: Callable[[float], bool],
     ) -> None:
         self._broker, self._ledger, self._inbox, self._now_ms = broker, ledger, inbox, now_ms
         self._session_id = session_id
+        self._written = written
         self._prefix = f"{prefix}-"
         self._lane = Lane("auditor", 1)
         self._reading = False
@@ -62,7 +65,7 @@ class Auditor:
             unreadable = ""
         except BrokerError as fault:
             unreadable = f"the broker's books cannot be read: {fault}"
-        except LedgerUnavailable as fault:
+        except (LedgerUnavailable, TimeoutError) as fault:
             unreadable = f"the ledger cannot be read: {fault}"
         finally:
             self._inbox.put(Reading(at_ms=self._now_ms(), activity=activity, differences=found, unreadable=unreadable))
@@ -83,6 +86,9 @@ class Auditor:
             for order in self._broker.orders()
             if order.client_order_id.startswith(self._prefix)
         ]
+        # What the loop knew when it asked may still be on its way to the ledger.
+        if not self._written(WRITTEN_WITHIN_S):
+            raise TimeoutError(f"order records were still waiting to be written after {WRITTEN_WITHIN_S:.0f} s")
         filled: dict[str, int] = defaultdict(int)
         for client_order_id, _, _, fill in self._ledger.fills(self._session_id):
             filled[client_order_id] += fill.quantity

@@ -154,6 +154,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
         now_ms=clock.now_ms,
         session_id=session_id,
         prefix=prefix,
+        written=execution.flush,
     )
     opened.callback(auditor.close)
     parts += [execution, quotes, auditor]

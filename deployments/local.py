@@ -110,7 +110,8 @@ class LocalStack:
         self.ui_url = f"http://127.0.0.1:{port}"
         self.api_url = f"{self.ui_url}/api"
         command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        self._start("prefect-server", command, {"PREFECT_API_URL": ""})
+        # Without its own address the pages would ask for data on Prefect's default port.
+        self._start("prefect-server", command, {"PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": self.api_url})
         return self.api_url
 
     def await_server(self) -> None:

@@ -3,8 +3,8 @@
 Invariants (beside those of `strategy.orders`):
 1. At most one write and one look-up of an order are unanswered at any time.
 2. A re-priced limit never moves away from being filled.
-3. An order is modified fewer times than the broker allows; an exit that needs more is cancelled, so that its
-   intent ends short and the session sells the rest under a new one.
+3. An order is re-priced fewer times than the broker allows; an exit that needs more is cancelled, so that its
+   intent ends short and the session sells the rest under a new one. So no order rests unfilled for ever.
 """
 
 from dataclasses import replace
@@ -93,7 +93,8 @@ def _reprice(order: Order, policy: OrderPolicy, now_ms: int, best_paise: int) ->
         order, said = order.alert_once("exit_hard_to_fill", now_ms, text)
     limit_paise = order.nearer(_limit(order, policy, best_paise))
     if limit_paise == order.limit_paise:
-        return replace(order, write_due_ms=now_ms + policy.timeout_ms), said
+        # It counts as one, or an order that can go no further and does not fill would rest there for ever.
+        return replace(order, write_due_ms=now_ms + policy.timeout_ms, modifications=order.modifications + 1), said
     order = replace(order, writing=Ask.MODIFY, asked_limit_paise=limit_paise)
     fact = order.fact(FactKind.MODIFY_SENT, now_ms, limit_paise=limit_paise)
     return order, (*said, fact, order.request(Ask.MODIFY, limit_paise=limit_paise))

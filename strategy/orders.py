@@ -301,7 +301,7 @@ class Order:
     absent_reads: int = 0
     doubt_since_ms: int = 0
     reprices: int = 0  # decided
-    modifications: int = 0  # that may have reached the broker
+    modifications: int = 0  # that may have reached the broker, or would have changed nothing
     setbacks: int = 0  # writes in a row that came to nothing
     unwanted: bool = False
     alerted: frozenset[str] = frozenset()

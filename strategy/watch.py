@@ -88,7 +88,7 @@ def _ask_for_prices(
         max(quote.seen_ms if (quote := state.quote_of(position)) else 0, position.opened_ms, since_ms)
         for position in held
     )
-    if seen_ms > silence.polled_ms:
+    if silence.polls and seen_ms >= silence.polled_ms:  # in lock-step the answer is there in the same moment
         silence = silence._replace(polled_ms=0, polls=0)
     actions: list[Action] = []
     if now_ms - max(seen_ms, silence.polled_ms) >= params.stale_after_ms:

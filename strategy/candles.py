@@ -159,7 +159,7 @@ def candles_of(prices: Iterable[tuple[int, int]], seconds: int) -> tuple[Candle,
     Those of a level that proved to be an error are left out.
     """
     index = IndexTicks()
-    candles = []
+    candles: list[Candle] = []
     for at_ms, price_paise in prices:
         last_paise = index.last_paise
         index, closed = take_tick(index, at_ms, price_paise, seconds)

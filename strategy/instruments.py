@@ -239,10 +239,14 @@ class ContractFacts:
 
     def lot_size(self, underlying: Underlying, expiry: date) -> int:
         """Units in a lot of the contracts of that expiry. Raises OutsideKnownData before the first row."""
+        return self.lot_row(underlying, expiry).lot_size
+
+    def lot_row(self, underlying: Underlying, expiry: date) -> LotRow:
+        """The same with its source."""
         row = in_force([row for row in self.lots if row.underlying is underlying], expiry)
         if row is None:
             raise OutsideKnownData(f"no lot size is known for {underlying} contracts that expire on {expiry}")
-        return row.lot_size
+        return row
 
     def freeze_quantity(self, underlying: Underlying, day: date) -> Quantity:
         """The largest quantity of one order on that day. Raises OutsideKnownData before the first row."""

@@ -13,7 +13,8 @@ from types import MappingProxyType
 
 from strategy.calendar import TradingDay, ist_ms
 from strategy.charges import Rates
-from strategy.instruments import Contract, Index, OptionType, nearest_expiry
+from strategy.facts import OutsideKnownData
+from strategy.instruments import Contract, ContractFacts, Index, OptionType, nearest_expiry
 from strategy.params import Params
 
 BEFORE_CLOSE_MS = 5 * 60_000
@@ -124,3 +125,30 @@ def _hours_of(params: Params, today: TradingDay, close_ms: int) -> tuple[int, in
         squareoff_ms = close_ms - BEFORE_CLOSE_MS
         entry_cutoff_ms = min(entry_cutoff_ms, squareoff_ms - BEFORE_SQUAREOFF_MS)
     return ist_ms(today.day, params.entry_start), entry_cutoff_ms, squareoff_ms
+
+
+def unconfirmed_facts(
+    *, today: TradingDay | None, rates: Rates, facts: ContractFacts, contracts: Iterable[Contract]
+) -> tuple[str, ...]:
+    """What the day would rest on although nobody has seen it confirmed, one line each, for a person to look at.
+
+    Args:
+        today: its hours; None where there are none.
+        rates: what orders cost.
+        facts: the dated facts about contracts, with the operator's own.
+        contracts: those that are to be traded; they hold against the facts, which only check them.
+    """
+    lines = [f"hours: {source}" for source in (today.unconfirmed if today is not None else ())]
+    lines += [f"charges: {source}" for source in rates.unconfirmed]
+    for underlying, expiry, found in sorted({(each.underlying, each.expiry, each.lot_size) for each in contracts}):
+        what = f"lot size of {underlying} contracts that expire on {expiry}"
+        try:
+            row = facts.lot_row(underlying, expiry)
+        except OutsideKnownData:
+            lines.append(f"{what}: the instrument master says {found}, the facts say nothing")
+            continue
+        if row.lot_size != found:
+            lines.append(f"{what}: the instrument master says {found}, the facts say {row.lot_size} ({row.source})")
+        elif not row.confirmed:
+            lines.append(f"{what}: {row.source}")
+    return tuple(lines)

@@ -8,6 +8,7 @@ Invariants:
 1. Security ids are reused: a file serves the day it was fetched for, and no other.
 2. A contract is known by index, expiry, strike and type; where two ids claim the same one, neither is taken.
 3. Lot size, tick size and freeze quantity are the row's own. `freeze_quantity` is the most that one order may hold.
+   Where a row states none the dated facts hold, the operator's own before the packaged ones.
 """
 
 import csv
@@ -24,7 +25,7 @@ from typing import Final
 import requests
 
 from strategy.calendar import OutsideKnownData
-from strategy.instruments import Contract, Index, OptionType, contract_facts
+from strategy.instruments import Contract, ContractFacts, Index, OptionType, contract_facts
 from tasks.broker import BrokerUnavailable
 from tasks.clock import Deadline
 from tasks.settings import Settings, is_loopback
@@ -63,15 +64,17 @@ class MasterRefused(Exception):
 class InstrumentMaster:
     """One day's file on disk; indices are read when they are asked for, and kept."""
 
-    def __init__(self, path: Path, day: date) -> None:
+    def __init__(self, path: Path, day: date, facts: ContractFacts) -> None:
         self._path = path
         self._day = day
+        self._facts = facts
         self._by_expiry: dict[Index, dict[date, dict[ContractKey, Contract]]] = {}
 
     @classmethod
     def of_day(cls, settings: Settings, day: date, progress: Progress | None = None) -> "InstrumentMaster":
         """The master of `day`, from the cache or the broker. BrokerUnavailable where it cannot be fetched."""
-        return cls(fetch_master(settings.master_url, settings.home / "instruments", day, progress), day)
+        path = fetch_master(settings.master_url, settings.home / "instruments", day, progress)
+        return cls(path, day, contract_facts(settings.operator_facts))
 
     def expiries(self, index: Index) -> tuple[date, ...]:
         """Expiries from today on, ascending; at least one. MasterRefused where the file has none."""
@@ -90,12 +93,12 @@ class InstrumentMaster:
     def _contracts_of(self, index: Index) -> dict[date, dict[ContractKey, Contract]]:
         if index not in self._by_expiry:
             with self._path.open(encoding="utf-8", errors="replace", newline="") as file:
-                self._by_expiry[index] = read_contracts(file, index, self._day, self._path.name)
+                self._by_expiry[index] = read_contracts(file, index, self._day, self._facts, self._path.name)
         return self._by_expiry[index]
 
 
 def read_contracts(
-    lines: Iterator[str], index: Index, day: date, where: str
+    lines: Iterator[str], index: Index, day: date, facts: ContractFacts, where: str
 ) -> dict[date, dict[ContractKey, Contract]]:
     """The index's option contracts that expire on `day` or later, by expiry; MasterRefused where there are none."""
     header = next(csv.reader([next(lines, "")]), [])
@@ -118,7 +121,7 @@ def read_contracts(
         named = (fields["EXCH_ID"], fields["SEGMENT"], fields["INSTRUMENT"], fields["UNDERLYING_SYMBOL"])
         if named != (exchange, "D", "OPTIDX", symbol) or "NSETEST" in fields["SYMBOL_NAME"]:
             continue
-        contract = _contract(fields, index, day)
+        contract = _contract(fields, index, day, facts)
         if contract is None:
             unreadable += 1
             continue
@@ -196,7 +199,7 @@ def _download(url: str, path: Path, progress: Progress | None) -> None:
         raise BrokerUnavailable(f"the instrument master did not arrive: {type(error).__name__}") from error
 
 
-def _contract(fields: Mapping[str, str], index: Index, day: date) -> Contract | None:
+def _contract(fields: Mapping[str, str], index: Index, day: date, facts: ContractFacts) -> Contract | None:
     """The contract of a row, or None where a field cannot be what it should."""
     try:
         expiry = date.fromisoformat(fields["SM_EXPIRY_DATE"][:10])
@@ -209,7 +212,7 @@ def _contract(fields: Mapping[str, str], index: Index, day: date) -> Contract | 
         _whole(fields["SECURITY_ID"])
         if min(strike, lot_size, tick_size_paise) < 1:
             return None
-        otherwise = contract_facts().freeze_quantity(index.underlying, day) if stated <= 0 else 0
+        otherwise = facts.freeze_quantity(index.underlying, day) if stated <= 0 else 0
         freeze_quantity = usable_freeze_quantity(stated, lot_size, otherwise)
     except (ValueError, InvalidOperation, OutsideKnownData):
         return None

@@ -1,12 +1,13 @@
 """The instrument master: mapped by name, its traps avoided, refused where it cannot be traded by, fast."""
 
 import csv
+import hashlib
 import io
 from datetime import date
 
 import pytest
 
-from strategy.instruments import INDICES, OptionType, Underlying
+from strategy.instruments import INDICES, OptionType, Underlying, contract_facts
 from tasks.broker import BrokerUnavailable
 from tasks.clock import Stopwatch
 from tasks.instruments import InstrumentMaster, MasterRefused, fetch_master, read_contracts, usable_freeze_quantity
@@ -21,6 +22,7 @@ HEADER = (
     "BUY_CO_SL_RANGE_MIN_PERC,BUY_BO_MIN_MARGIN_PER,BUY_BO_PROFIT_RANGE_MAX_PERC,BUY_BO_PROFIT_RANGE_MIN_PERC,"
     "MTF_LEVERAGE,SM_UPPER_LIMIT,SM_LOWER_LIMIT,SM_FREEZE_QTY,"
 )
+FACTS = contract_facts()
 # Rows as the real files of August to October 2026 have them.
 REAL = """\
 NSE,I,13,NA,INDEX,13,NIFTY,NIFTY,Nifty 50,INDEX,NA,1.0,0001-01-01,,XX,0.0500,N,N,N,N,NA,A,0,0,0,0,0,0,0,0.0000,0.0000,0,
@@ -41,8 +43,8 @@ def row(**changes):
     return out.getvalue().strip()
 
 
-def contracts(*lines, index=NIFTY, day=DAY, header=HEADER):
-    return read_contracts(iter([header, *lines]), index, day, "master.csv")
+def contracts(*lines, index=NIFTY, day=DAY, header=HEADER, facts=FACTS):
+    return read_contracts(iter([header, *lines]), index, day, facts, "master.csv")
 
 
 def only(*lines, **others):
@@ -138,6 +140,38 @@ def test_where_no_freeze_quantity_is_stated_the_exchange_s_holds():
     assert only(row(SM_FREEZE_QTY="-1")).freeze_quantity == 1755
 
 
+OWN = """
+[[freeze]]
+underlying = "NIFTY"
+since = 2026-09-01
+quantity = 650
+source = "a circular of this morning"
+"""
+
+
+def test_where_no_freeze_quantity_is_stated_the_operator_s_own_holds_before_the_packaged(tmp_path):
+    """Both for the rows alone and for the master of a day, which reads the operator's file by its settings."""
+    assert only(row(SM_FREEZE_QTY="0"), facts=contract_facts(OWN)).freeze_quantity == 650
+    assert only(row(SM_FREEZE_QTY="1756"), facts=contract_facts(OWN)).freeze_quantity == 1755
+    own = tmp_path / "own.toml"
+    own.write_text(OWN)
+    settings = Settings(_env_file=None, dhan_client_id="1", facts_file=own, home=tmp_path)
+    path = fetched(settings, row(SM_FREEZE_QTY="0"))
+    master = InstrumentMaster.of_day(settings, DAY)
+    assert path.exists()
+    [(_, contract)] = master.contracts(NIFTY, date(2026, 9, 29)).items()
+    assert contract.freeze_quantity == 650
+
+
+def fetched(settings, *lines):
+    """A master of the day that is here already, where it is looked for."""
+    source = hashlib.sha256(settings.master_url.encode()).hexdigest()[:8]
+    path = settings.home / "instruments" / f"master-{DAY}-{source}.csv"
+    path.parent.mkdir()
+    path.write_text("\n".join([HEADER, *lines]))
+    return path
+
+
 def test_columns_are_found_by_name_wherever_they_are():
     shuffled = ",".join(reversed(HEADER.rstrip(",").split(",")))
     assert only(",".join(reversed(row().rstrip(",").split(","))), header=shuffled) == only(row())
@@ -157,7 +191,7 @@ def test_a_file_without_today_s_contracts_is_refused(lines):
 
 def test_an_empty_file_is_refused():
     with pytest.raises(MasterRefused, match="columns"):
-        read_contracts(iter([]), NIFTY, DAY, "master.csv")
+        read_contracts(iter([]), NIFTY, DAY, FACTS, "master.csv")
 
 
 def test_two_hundred_thousand_rows_are_read_at_once(tmp_path):
@@ -170,7 +204,7 @@ def test_two_hundred_thousand_rows_are_read_at_once(tmp_path):
             symbol = ("NIFTY", "BANKNIFTY", "FINNIFTY", "MIDCPNIFTY")[number % 4]
             file.write(row(SECURITY_ID=str(number), UNDERLYING_SYMBOL=symbol, STRIKE_PRICE=f"{number}.00000") + "\n")
     watch = Stopwatch()
-    found = InstrumentMaster(path, DAY).contracts(NIFTY, date(2026, 9, 29))
+    found = InstrumentMaster(path, DAY, FACTS).contracts(NIFTY, date(2026, 9, 29))
     assert len(found) == 12_499  # the first has strike 0
     assert watch.seconds < 10  # a guard against reading it another way; a second is usual
 

@@ -5,7 +5,9 @@ from datetime import date, time
 import pytest
 
 from strategy.calendar import TradingDay, Window, ist_ms, trading_day
-from strategy.instruments import Underlying
+from strategy.charges import rates_on
+from strategy.instruments import Underlying, contract_facts
+from strategy.plan import unconfirmed_facts
 
 # day, settings -> entry start, entry cutoff, squareoff
 HOURS = {
@@ -88,6 +90,40 @@ def test_a_master_that_contradicts_itself_is_refused(rules):
         rules.plan(rules.params(), contracts=[rules.contract(1, "CE"), rules.contract(2, "CE", lot_size=75)])
     with pytest.raises(ValueError, match=r"one positive lot size, found \[0\]"):
         rules.plan(rules.params(), contracts=[rules.contract(1, "CE", lot_size=0)])
+
+
+def doubts(rules, day, exchange, *, lot_size=65, expiry=None, facts="", underlying=Underlying.NIFTY):
+    found = rules.contract(24_500, "CE", expiry=expiry or day, lot_size=lot_size, underlying=underlying)
+    rates = rates_on(day, exchange)
+    facts = contract_facts(facts)
+    return unconfirmed_facts(today=trading_day(day), rates=rates, facts=facts, contracts=[found, found])
+
+
+def test_what_nobody_has_confirmed_is_listed_with_its_source(rules):
+    """Hours, charges and lot sizes; nothing on a day of which everything has been seen."""
+    assert doubts(rules, date(2026, 11, 19), "NSE", expiry=date(2026, 11, 23)) == ()
+    (hours,) = doubts(rules, date(2026, 12, 8), "NSE")
+    assert hours.startswith("hours: ")
+    assert trading_day(date(2026, 12, 8)).unconfirmed[0] in hours
+    (charges,) = doubts(rules, date(2024, 2, 1), "NSE", lot_size=50)
+    assert charges == f"charges: {rates_on(date(2024, 2, 1), 'NSE').unconfirmed[0]}"
+    (lots,) = doubts(rules, date(2025, 1, 2), "NSE", lot_size=75)
+    assert lots.startswith("lot size of NIFTY contracts that expire on 2025-01-02: ")
+    assert "the facts" not in lots
+
+
+def test_a_lot_size_that_contradicts_the_facts_is_listed(rules):
+    """The master's is traded; a person should know of it, also where the facts know none or are the operator's own."""
+    day, expiry = date(2026, 11, 19), date(2026, 11, 23)
+    own = '[[lot]]\nunderlying = "NIFTY"\nexpiring_since = 2026-11-01\nlot_size = 50\nsource = "a circular"'
+    what = "lot size of NIFTY contracts that expire on 2026-11-23: the instrument master says "
+    (line,) = doubts(rules, day, "NSE", expiry=expiry, lot_size=75)
+    assert line.startswith(f"{what}75, the facts say 65 (")
+    assert doubts(rules, day, "NSE", expiry=expiry, facts=own) == (f"{what}65, the facts say 50 (a circular)",)
+    assert doubts(rules, day, "NSE", expiry=date(2019, 1, 3)) == (
+        "lot size of NIFTY contracts that expire on 2019-01-03: the instrument master says 65, the facts say nothing",
+    )
+    assert unconfirmed_facts(today=None, rates=rates_on(day, "NSE"), facts=contract_facts(), contracts=[]) == ()
 
 
 def test_open_and_closed(rules):

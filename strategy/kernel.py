@@ -1,0 +1,806 @@
+"""The same rules compiled, for sweeps over many settings. `strategy.session.step` is the rule; this is its shadow.
+
+Candles first: candles once per length, SuperTrend, MACD and the higher timeframe once per distinct setting, then a walk
+from event to event (candle, fill, exit, squareoff) that looks into a minute's ticks only where the premium's range
+in it can touch an exit or move the stop.
+
+Invariants:
+1. Entries, exits, prices, times and reasons are those of the step, driven as `tasks.backtest.replay` drives it; tests
+   hold this over random days and settings. Where the two differ, this file is wrong.
+2. Money and times are integers. Floats are combined in the order of `strategy.indicators` and never fused; the
+   premiums are those of `strategy.premiums`, compiled from its own text.
+3. A live session never imports this file (it needs numba).
+
+What is compiled is kept beside the other compiled files of this package, under a name made of the sources it was
+compiled from.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import FunctionType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import numba
+import numpy as np
+from numba import config
+from numpy.typing import NDArray
+
+from strategy import premiums
+from strategy.actions import ExitReason
+from strategy.charges import Rates
+from strategy.params import Params
+from strategy.plan import DayPlan
+
+Ints: TypeAlias = NDArray[np.int64]
+Bytes: TypeAlias = NDArray[np.int8]
+
+_SOURCES = b"".join(Path(file).read_bytes() for file in (__file__, premiums.__file__))
+config.CACHE_DIR = str(Path(__file__).parent / "__pycache__" / f"kernel-{hashlib.sha256(_SOURCES).hexdigest()[:12]}")
+
+REASONS: Final = (
+    ExitReason.DAILY_MAX_LOSS,
+    ExitReason.MAX_LOSS_PER_TRADE,
+    ExitReason.TARGET,
+    ExitReason.STOP_LOSS,
+    ExitReason.TRAILING_STOP,
+    ExitReason.REVERSAL,
+    ExitReason.SQUAREOFF,
+)
+_DAILY, _PER_TRADE, _TARGET, _STOP, _TRAILED, _REVERSAL, _SQUAREOFF = range(len(REASONS))
+# The columns of a trade.
+COLUMNS: Final = (
+    "day",
+    "strike_points",
+    "is_call",
+    "quantity",
+    "entry_decided_ms",
+    "entry_ms",
+    "buy_value_paise",
+    "exit_decided_ms",
+    "exit_ms",
+    "sell_value_paise",
+    "reason",
+    "stop_paise",
+    "gross_paise",
+    "charges_paise",
+    "net_paise",
+)
+_NEVER = 1 << 62
+_MINUTE_MS = 60_000
+_DAY_MS = 86_400_000
+_OPEN_OF_DAY_MS = 13_500_000  # 09:15 IST in UTC
+# One grid step of air on both sides: premiums rise and fall with the index but for the last bit of a float.
+_AIR_PAISE = 5
+
+
+def _compiled(function: Callable[..., Any], **inner: Any) -> Any:
+    """`function` compiled as it stands, with compiled versions of the functions it calls."""
+    bound = FunctionType(function.__code__, {**function.__globals__, **inner}, function.__name__)
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(bound)
+
+
+_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+_value = _compiled(premiums.value_of, _cumulative=_compiled(premiums._cumulative))  # noqa: SLF001 (its own text)
+_quote = _compiled(premiums.quote_of, value_of=_value, smile_at=_compiled(premiums.smile_at))
+
+
+class SettingRefused(ValueError):
+    """A setting that the kernel does not know; the message names it."""
+
+
+class Rules(NamedTuple):
+    """The settings of a walk as plain numbers. Times in milliseconds, money in paise; 0 is off where it is optional."""
+
+    flip_only: bool
+    macd: bool
+    htf: bool
+    entries: bool
+    moneyness: int
+    lots: int
+    risk_paise: int
+    trades_max: int
+    daily_paise: int
+    per_trade_paise: int
+    stop_paise: int
+    target_paise: int
+    trail_start_paise: int
+    trail_step_paise: int
+    hold_ms: int
+    cooldown_ms: int
+    gap_ms: int
+    stale_ms: int
+    grace_ms: int
+    pause_losses: int
+    pause_ms: int
+    stop_losses: int
+    lock_from_paise: int
+    lock_percent: float
+    spread_percent: float
+    slippage_paise: int
+    volatility: float
+    spread: float
+    step_points: int
+
+
+class Days(NamedTuple):
+    """The days as arrays, one element each (`first_tick`, `first_block`, `first_window` have one more)."""
+
+    first_tick: Ints
+    first_block: Ints
+    first_window: Ints
+    window_open_ms: Ints
+    window_close_ms: Ints
+    entry_start_ms: Ints
+    entry_cutoff_ms: Ints
+    squareoff_ms: Ints
+    expiry_ms: Ints
+    lot_size: Ints
+    brokerage_paise: Ints
+    charge_numerators: Ints  # days x (stt, exchange, sebi, stamp, gst)
+    charge_denominators: Ints
+
+
+class Ticks(NamedTuple):
+    """All ticks, and the range of each minute that has any."""
+
+    at_ms: Ints
+    spot_paise: Ints
+    block_first: Ints  # the first tick of each minute, and the end
+    block_low: Ints
+    block_high: Ints
+
+
+class Candles(NamedTuple):
+    """Closed candles of all days. A key orders events: 4 x tick for its index price, + 1 quotes, + 2 fills, + 3 after."""
+
+    day: Ints
+    start_ms: Ints
+    high_paise: Ints
+    low_paise: Ints
+    close_paise: Ints
+    last_tick: Ints
+    closed_ms: Ints  # the session's time when it closed
+    closed_by_ms: Ints  # until when all was over: the tick's time, or the clock's less the grace
+    key: Ints
+    middle_points: Ints  # the strike around which contracts were watched on its last tick
+    renewed_tick: Ints  # since when
+    first_of_day: Ints  # days + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayFacts:
+    """What the kernel must know of a day beside its ticks."""
+
+    plan: DayPlan
+    expiry_ms: int
+
+
+def rules_of(params: Params, *, slippage_paise: int, volatility: float, spread: float, step_points: int) -> Rules:
+    """The settings as the kernel takes them. Raises SettingRefused."""
+    if params.bypass_market_hours:
+        raise SettingRefused("bypass_market_hours: past days have hours; leave it out")
+    return Rules(
+        flip_only=params.flip_only,
+        macd=params.macd_confirmation,
+        htf=params.htf_filter,
+        entries=params.entries_enabled,
+        moneyness=params.moneyness,
+        lots=params.lots,
+        risk_paise=params.risk_per_trade_paise,
+        trades_max=params.max_trades_per_day,
+        daily_paise=params.daily_max_loss_paise,
+        per_trade_paise=params.max_loss_per_trade_paise,
+        stop_paise=params.stop_loss_paise,
+        target_paise=params.target_paise,
+        trail_start_paise=params.trail_start_paise,
+        trail_step_paise=params.trail_step_paise,
+        hold_ms=params.min_hold_seconds * 1000,
+        cooldown_ms=params.order_cooldown_seconds * 1000,
+        gap_ms=params.min_trade_gap_seconds * 1000,
+        stale_ms=params.stale_after_ms,
+        grace_ms=params.candle_grace_ms,
+        pause_losses=params.pause_after_losses,
+        pause_ms=params.pause_minutes * 60_000,
+        stop_losses=params.stop_losses_per_day,
+        lock_from_paise=params.profit_lock_from_paise,
+        lock_percent=params.profit_lock_percent,
+        spread_percent=params.max_spread_percent,
+        slippage_paise=slippage_paise,
+        volatility=volatility,
+        spread=spread,
+        step_points=step_points,
+    )
+
+
+def days_of(facts: Sequence[DayFacts], first_tick: Ints, first_block: Ints) -> Days:
+    """The days as arrays."""
+    plans = [one.plan for one in facts]
+    windows = [window for plan in plans for window in plan.hours]
+    fractions = [_charge_fractions(plan.rates) for plan in plans]
+    return Days(
+        first_tick=first_tick,
+        first_block=first_block,
+        first_window=np.cumsum([0] + [len(plan.hours) for plan in plans]).astype(np.int64),
+        window_open_ms=_ints(opens for opens, _ in windows),
+        window_close_ms=_ints(closes for _, closes in windows),
+        entry_start_ms=_ints(plan.entry_start_ms for plan in plans),
+        entry_cutoff_ms=_ints(plan.entry_cutoff_ms for plan in plans),
+        squareoff_ms=_ints(plan.squareoff_ms for plan in plans),
+        expiry_ms=_ints(one.expiry_ms for one in facts),
+        lot_size=_ints(plan.lot_size for plan in plans),
+        brokerage_paise=_ints(plan.rates.brokerage_paise_per_order for plan in plans),
+        charge_numerators=np.array([[one.numerator for one in row] for row in fractions], dtype=np.int64),
+        charge_denominators=np.array([[one.denominator for one in row] for row in fractions], dtype=np.int64),
+    )
+
+
+def _charge_fractions(rates: Rates) -> tuple[Fraction, ...]:
+    return (rates.stt_on_sell, rates.exchange_on_both, rates.sebi_on_both, rates.stamp_on_buy, rates.gst)
+
+
+def _ints(values: Any) -> Ints:
+    return np.array(list(values), dtype=np.int64)
+
+
+@_jit
+def ticks_of(at_ms, spot_paise, first_tick):
+    """The minutes of all days: (first tick of each and the end, lowest, highest, first minute of each day and the end)."""
+    count = len(at_ms)
+    block_first = np.empty(count + 1, np.int64)
+    block_low = np.empty(count, np.int64)
+    block_high = np.empty(count, np.int64)
+    first_block = np.empty(len(first_tick), np.int64)
+    blocks = -1
+    for day in range(len(first_tick) - 1):
+        first_block[day] = blocks + 1
+        until_ms = -_NEVER
+        for i in range(first_tick[day], first_tick[day + 1]):
+            price = spot_paise[i]
+            if at_ms[i] >= until_ms:
+                blocks += 1
+                block_first[blocks] = i
+                block_low[blocks] = price
+                block_high[blocks] = price
+                until_ms = at_ms[i] // _MINUTE_MS * _MINUTE_MS + _MINUTE_MS
+            else:
+                block_low[blocks] = min(block_low[blocks], price)
+                block_high[blocks] = max(block_high[blocks], price)
+    first_block[-1] = blocks + 1
+    block_first[blocks + 1] = count
+    return (
+        block_first[: blocks + 2].copy(),
+        block_low[: blocks + 1].copy(),
+        block_high[: blocks + 1].copy(),
+        first_block,
+    )
+
+
+@_jit
+def candles_of(at_ms, spot_paise, first_tick, seconds, grace_ms, step_points):
+    """Candles of `seconds` of all days, with how each closes."""
+    length_ms = seconds * 1000
+    days = len(first_tick) - 1
+    count = 0
+    # An upper bound: the intervals of each day, and not more than its ticks.
+    for day in range(days):
+        a, b = first_tick[day], first_tick[day + 1]
+        if b > a:
+            count += min(b - a, (at_ms[b - 1] - at_ms[a]) // length_ms + 2)
+    of_day = np.empty(count, np.int64)
+    start = np.empty(count, np.int64)
+    high = np.empty(count, np.int64)
+    low = np.empty(count, np.int64)
+    close = np.empty(count, np.int64)
+    last_tick = np.empty(count, np.int64)
+    closed = np.empty(count, np.int64)
+    closed_by = np.empty(count, np.int64)
+    key = np.empty(count, np.int64)
+    middle = np.empty(count, np.int64)
+    renewed = np.empty(count, np.int64)
+    first_of_day = np.empty(days + 1, np.int64)
+    step_paise = step_points * 100
+    reach_paise = step_points * 75
+    k = 0
+    for day in range(days):
+        first_of_day[day] = k
+        i, end = first_tick[day], first_tick[day + 1]
+        band_low, band_high, around, since = 1, 0, 0, 0
+        while i < end:
+            now_ms = at_ms[i]
+            start_ms = now_ms - ((now_ms - _OPEN_OF_DAY_MS) % _DAY_MS) % length_ms
+            end_ms = start_ms + length_ms
+            top = bottom = price = spot_paise[i]
+            while True:
+                if price < band_low or price > band_high:
+                    around = (price + step_paise // 2) // step_paise * step_points
+                    band_low, band_high, since = around * 100 - reach_paise, around * 100 + reach_paise, i
+                top = price if price > top else top
+                bottom = price if price < bottom else bottom
+                i += 1
+                if i >= end or at_ms[i] >= end_ms:
+                    break
+                price = spot_paise[i]
+            of_day[k] = day
+            start[k] = start_ms
+            high[k] = top
+            low[k] = bottom
+            close[k] = price
+            last_tick[k] = i - 1
+            middle[k] = around
+            renewed[k] = since
+            timer_ms = (end_ms + grace_ms + 999) // 1000 * 1000
+            if i < end and at_ms[i] <= timer_ms:
+                closed[k] = at_ms[i]
+                closed_by[k] = at_ms[i]
+                key[k] = 4 * i
+            else:
+                closed[k] = timer_ms
+                closed_by[k] = timer_ms - grace_ms
+                key[k] = 4 * (i - 1) + 3
+            k += 1
+    first_of_day[days] = k
+    return (
+        of_day[:k], start[:k], high[:k], low[:k], close[:k], last_tick[:k], closed[:k], closed_by[:k], key[:k],
+        middle[:k], renewed[:k], first_of_day,
+    )  # fmt: skip
+
+
+@_jit
+def directions_of(high_paise, low_paise, close_paise, period, multiplier):
+    """SuperTrend's direction after each candle: +1 up, -1 down, 0 not known yet."""
+    count = len(close_paise)
+    directions = np.zeros(count, np.int8)
+    length = float(period)
+    weight = length - 1.0
+    direction, upper, lower, atr, last, seen = 0, 0.0, 0.0, 0.0, np.nan, 0
+    for k in range(count):
+        high, low, close = high_paise[k] / 100, low_paise[k] / 100, close_paise[k] / 100
+        if last < low:
+            true_range = high - last
+        elif last > high:
+            true_range = last - low
+        else:
+            true_range = high - low
+        if direction != 0:
+            atr = (atr * weight + true_range) / length
+            middle = (high + low) * 0.5
+            reach = multiplier * atr
+            band = middle + reach
+            upper = band if band < upper or last > upper else upper
+            band = middle - reach
+            lower = band if band > lower or last < lower else lower
+            if direction > 0:
+                direction = -1 if close < lower else 1
+            else:
+                direction = 1 if close > upper else -1
+        else:
+            atr += true_range
+            seen += 1
+            if seen >= period:
+                atr /= length
+                middle = (high + low) * 0.5
+                reach = multiplier * atr
+                direction, upper, lower = -1, middle + reach, middle - reach
+        last = close
+        directions[k] = direction
+    return directions
+
+
+@_jit
+def macd_sides_of(close_paise, fast, slow, smoothing):
+    """On which side of its signal line the MACD is after each candle: +1 on or above, -1 below, 0 not known yet."""
+    count = len(close_paise)
+    sides = np.zeros(count, np.int8)
+    fast_new, slow_new, signal_new = 2.0 / (fast + 1.0), 2.0 / (slow + 1.0), 2.0 / (smoothing + 1.0)
+    fast_old, slow_old, signal_old = 1.0 - fast_new, 1.0 - slow_new, 1.0 - signal_new
+    ready = slow + smoothing - 1
+    fast_ema, slow_ema, seed, signal = 0.0, 0.0, 0.0, 0.0
+    for k in range(min(ready, count)):
+        close, seen = close_paise[k] / 100, k + 1
+        fast_ema = _ema(fast_ema, close, seen, fast)
+        slow_ema = _ema(slow_ema, close, seen, slow)
+        if seen >= slow:
+            macd = fast_ema - slow_ema
+            seed += macd
+            if seen == ready:
+                signal = seed / smoothing
+                sides[k] = 1 if macd >= signal else -1
+    for k in range(ready, count):
+        close = close_paise[k] / 100
+        fast_ema = fast_new * close + fast_old * fast_ema
+        slow_ema = slow_new * close + slow_old * slow_ema
+        macd = fast_ema - slow_ema
+        signal = signal_new * macd + signal_old * signal
+        sides[k] = 1 if macd >= signal else -1
+    return sides
+
+
+@_jit
+def _ema(ema, value, seen, period):
+    if seen < period:
+        return ema + value
+    if seen == period:
+        return (ema + value) / period
+    new = 2.0 / (period + 1.0)
+    return new * value + (1.0 - new) * ema
+
+
+@_jit
+def longer_of(day, start_ms, high_paise, low_paise, close_paise, seconds):
+    """Candles of the higher timeframe out of shorter ones: (number of each one's, high, low, close, end)."""
+    count = len(start_ms)
+    length_ms = seconds * 1000
+    number = np.empty(count, np.int64)
+    high = np.empty(count, np.int64)
+    low = np.empty(count, np.int64)
+    close = np.empty(count, np.int64)
+    end = np.empty(count, np.int64)
+    g = -1
+    for k in range(count):
+        if k == 0 or start_ms[k] >= end[g]:
+            g += 1
+            end[g] = start_ms[k] - ((start_ms[k] - _OPEN_OF_DAY_MS) % _DAY_MS) % length_ms + length_ms
+            high[g], low[g] = high_paise[k], low_paise[k]
+        else:
+            high[g], low[g] = max(high[g], high_paise[k]), min(low[g], low_paise[k])
+        close[g] = close_paise[k]
+        number[k] = g
+    return number, high[: g + 1].copy(), low[: g + 1].copy(), close[: g + 1].copy(), end[: g + 1].copy()
+
+
+@_jit
+def longer_directions_of(number, closed_by_ms, end_ms, directions):
+    """The higher timeframe's direction as each candle is judged."""
+    known = np.zeros(len(number), np.int8)
+    for k in range(len(number)):
+        g = number[k] if closed_by_ms[k] >= end_ms[number[k]] else number[k] - 1
+        known[k] = directions[g] if g >= 0 else 0
+    return known
+
+
+@_jit
+def changes_of(directions):
+    """The candles on which the direction is another one than before."""
+    found = np.empty(len(directions), np.int64)
+    count = 0
+    for k in range(1, len(directions)):
+        if directions[k] != directions[k - 1]:
+            found[count] = k
+            count += 1
+    return found[:count].copy()
+
+
+@_jit
+def _half_up(amount, numerator, denominator):
+    return (2 * amount * numerator + denominator) // (2 * denominator)
+
+
+@_jit
+def _charges(days, day, value_paise, is_sale):
+    if value_paise == 0:
+        return 0
+    tops, bottoms = days.charge_numerators[day], days.charge_denominators[day]
+    brokerage = days.brokerage_paise[day]
+    exchange = _half_up(value_paise, tops[1], bottoms[1])
+    sebi = _half_up(value_paise, tops[2], bottoms[2])
+    own = 0 if is_sale else 3
+    tax = _half_up(value_paise, tops[own], bottoms[own])
+    return brokerage + exchange + sebi + tax + _half_up(brokerage + exchange + sebi, tops[4], bottoms[4])
+
+
+@_jit
+def _left_ms(days, day, at_ms):
+    return days.expiry_ms[day] - at_ms // _MINUTE_MS * _MINUTE_MS
+
+
+@_jit
+def _quote_at(ticks, days, day, i, strike, is_call, rules):
+    left_ms = _left_ms(days, day, ticks.at_ms[i])
+    return _quote(ticks.spot_paise[i], strike, left_ms, is_call, rules.volatility, rules.spread)
+
+
+@_jit
+def _is_open(days, day, at_ms):
+    for window in range(days.first_window[day], days.first_window[day + 1]):
+        if days.window_open_ms[window] <= at_ms < days.window_close_ms[window]:
+            return True
+    return False
+
+
+@_jit
+def _ceil_div(value, by):
+    return -(-value // by)
+
+
+@_jit
+def _upper_paise(stop, value, quantity, rules):
+    """The lowest premium that reaches the target or moves the stop."""
+    upper = _NEVER
+    if rules.target_paise:
+        upper = _ceil_div(value + rules.target_paise * quantity, quantity)
+    if rules.trail_start_paise:
+        start, step = rules.trail_start_paise, rules.trail_step_paise
+        needed = stop - value // quantity
+        steps = 0
+        if needed >= 0:
+            steps = max(0, _ceil_div(needed + 1 - start + step, step))
+        upper = min(upper, start + _ceil_div(value + steps * step * quantity, quantity))
+    return upper
+
+
+@_jit
+def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, stop, trailed, realised, rules):
+    """The first tick of [i, until) with a risk exit: (tick or -1, reason, stop, trailed)."""
+    last_block = days.first_block[day + 1]
+    block = np.searchsorted(ticks.block_first[: last_block + 1], i, side="right") - 1
+    while i < until:
+        block_end = min(ticks.block_first[block + 1], until)
+        left_ms = _left_ms(days, day, ticks.at_ms[i])
+        lower = stop
+        if rules.daily_paise:
+            lower = max(lower, (value - realised - rules.daily_paise) // quantity)
+        if rules.per_trade_paise:
+            lower = max(lower, (value - rules.per_trade_paise) // quantity)
+        upper = _upper_paise(stop, value, quantity, rules)
+        far, near = ticks.block_low[block], ticks.block_high[block]
+        if not is_call:
+            far, near = near, far
+        lowest = _quote(far, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
+        highest = _quote(near, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
+        if lowest - _AIR_PAISE <= lower or highest + _AIR_PAISE >= upper:
+            while i < block_end:
+                price = _quote(ticks.spot_paise[i], strike, left_ms, is_call, rules.volatility, rules.spread)[0]
+                if price <= lower or price >= upper:
+                    pnl = quantity * price - value
+                    if rules.daily_paise and realised + pnl <= -rules.daily_paise:
+                        return i, _DAILY, stop, trailed
+                    if rules.per_trade_paise and pnl <= -rules.per_trade_paise:
+                        return i, _PER_TRADE, stop, trailed
+                    if rules.target_paise and pnl >= rules.target_paise * quantity:
+                        return i, _TARGET, stop, trailed
+                    if stop and price <= stop:
+                        return i, _TRAILED if trailed else _STOP, stop, trailed
+                    if rules.trail_start_paise:
+                        beyond = (price - rules.trail_start_paise) * quantity - value
+                        if beyond >= 0:
+                            steps = beyond // (rules.trail_step_paise * quantity)
+                            locked = max(
+                                0, rules.trail_start_paise - rules.trail_step_paise + rules.trail_step_paise * steps
+                            )
+                            moved = max(stop, value // quantity + locked)
+                            if moved != stop:
+                                stop, trailed = moved, True
+                                lower = max(lower, stop)
+                                upper = _upper_paise(stop, value, quantity, rules)
+                i += 1
+        i = block_end
+        block += 1
+    return -1, 0, stop, trailed
+
+
+@_jit
+def _was_watched(trades, first, count, renewed, strike, is_call):
+    """Whether a contract beside the watched strikes was held when the wish for contracts was last renewed."""
+    for row in range(first, count):
+        if trades[row, 15] < renewed <= trades[row, 16]:
+            return trades[row, 1] == strike and (trades[row, 2] == 1) == is_call
+    return False
+
+
+@_jit
+def walk(
+    ticks,
+    days,
+    candles,
+    directions,
+    changes,
+    sides,
+    longer,
+    longer_number,
+    longer_end,
+    longer_all,
+    rules,
+    trades_per_day,
+):
+    """All trades of all days: one row each, the columns of COLUMNS first."""
+    count_days = len(days.lot_size)
+    trades = np.empty((count_days * trades_per_day, 17), np.int64)
+    count = 0
+    pointer = 0  # into changes
+    step = rules.step_points
+    for day in range(count_days):
+        first_tick, end_tick = days.first_tick[day], days.first_tick[day + 1]
+        if first_tick == end_tick:
+            continue
+        start_ms, cutoff_ms, squareoff_ms = days.entry_start_ms[day], days.entry_cutoff_ms[day], days.squareoff_ms[day]
+        opened_at_ms = days.window_open_ms[days.first_window[day]]
+        if not rules.entries or opened_at_ms - _MINUTE_MS >= cutoff_ms:
+            continue
+        k, end_candle = candles.first_of_day[day], candles.first_of_day[day + 1]
+        lot_size = days.lot_size[day]
+        lots = rules.lots
+        if rules.risk_paise:
+            lots = min(lots, rules.risk_paise // (rules.stop_paise * lot_size))
+        if lots < 1:
+            continue
+        quantity = lots * lot_size
+        # The first Timer at or after the squareoff, and the first tick after it.
+        timer_ms = max((squareoff_ms + 999) // 1000 * 1000, opened_at_ms - _MINUTE_MS + 1000)
+        past_squareoff = first_tick + np.searchsorted(ticks.at_ms[first_tick:end_tick], timer_ms, side="right")
+        squareoff_key = 4 * (past_squareoff - 1) + 3
+        realised, filled, halted = 0, 0, False
+        last_order_ms, last_entry_ms, paused_until_ms = 0, 0, 0
+        losses, stop_losses, net, best = 0, 0, 0, 0
+        first_of_day = count
+        waits = False  # a reversal's own candle is judged when its exit has filled
+        waiting_tick, waiting_candle, after_key = 0, 0, -1
+        while not halted and filled < rules.trades_max:
+            # -- the next entry ------------------------------------------------------------------------------
+            found = False
+            strike, is_call, reference, decided_ms, since = 0, False, 0, 0, 0
+            if waits:
+                waits = False
+                c, decided_ms, since = waiting_candle, ticks.at_ms[waiting_tick], waiting_tick
+                direction = directions[c]
+                fits = start_ms <= decided_ms < cutoff_ms and _is_open(days, day, decided_ms)
+                fits = fits and decided_ms - last_order_ms >= rules.cooldown_ms
+                fits = fits and decided_ms - last_entry_ms >= rules.gap_ms and decided_ms >= paused_until_ms
+                fits = fits and direction != 0
+                if fits and rules.flip_only:
+                    fits = c > 0 and directions[c - 1] * direction < 0
+                if fits and rules.macd:
+                    fits = sides[c] == direction
+                if fits and rules.htf:
+                    own = longer[c]
+                    # A Timer may have ended the longer candle in the meantime.
+                    timer = (decided_ms - 1) // 1000 * 1000
+                    if timer - rules.grace_ms >= longer_end[longer_number[c]]:
+                        own = longer_all[longer_number[c]]
+                    fits = own == direction
+                if fits:
+                    is_call = direction > 0
+                    spot = ticks.spot_paise[since]
+                    strike = (spot + step * 50) // (step * 100) * step
+                    strike += rules.moneyness * step if is_call else -rules.moneyness * step
+                    last, bid, ask = _quote_at(ticks, days, day, since, strike, is_call, rules)
+                    found = _spread_fits(bid, ask, rules)
+                    reference = ask
+            while not found and k < end_candle:
+                if rules.flip_only:
+                    while pointer < len(changes) and changes[pointer] < k:
+                        pointer += 1
+                    if pointer == len(changes) or changes[pointer] >= end_candle:
+                        k = end_candle
+                        break
+                    k = changes[pointer]
+                c = k
+                k += 1
+                if candles.key[c] <= after_key:
+                    continue
+                decided_ms = candles.closed_ms[c]
+                if decided_ms >= cutoff_ms:
+                    k = end_candle
+                    break
+                direction = directions[c]
+                if decided_ms < start_ms or direction == 0:
+                    continue
+                if rules.flip_only and directions[c - 1] * direction >= 0:
+                    continue
+                if rules.macd and sides[c] != direction:
+                    continue
+                if rules.htf and longer[c] != direction:
+                    continue
+                last_tick = candles.last_tick[c]
+                if decided_ms - ticks.at_ms[last_tick] > rules.stale_ms:
+                    continue
+                if decided_ms - last_order_ms < rules.cooldown_ms or decided_ms - last_entry_ms < rules.gap_ms:
+                    continue
+                if decided_ms < paused_until_ms or not _is_open(days, day, decided_ms):
+                    continue
+                is_call = direction > 0
+                since = candles.key[c] // 4
+                spot = ticks.spot_paise[since]
+                at_the_money = (spot + step * 50) // (step * 100) * step
+                strike = at_the_money + (rules.moneyness * step if is_call else -rules.moneyness * step)
+                if abs(at_the_money - candles.middle_points[c]) > step and not _was_watched(
+                    trades, first_of_day, count, candles.renewed_tick[c], strike, is_call
+                ):
+                    continue
+                last, bid, ask = _quote_at(ticks, days, day, last_tick, strike, is_call, rules)
+                if not _spread_fits(bid, ask, rules):
+                    continue
+                reference = ask
+                found = True
+            if not found:
+                break
+            # -- it fills on the next tick ------------------------------------------------------------------
+            i = since + 1
+            if i >= end_tick or i >= past_squareoff:
+                break
+            last, bid, ask = _quote_at(ticks, days, day, i, strike, is_call, rules)
+            value = quantity * (max(reference, ask) + rules.slippage_paise)
+            opened_ms = ticks.at_ms[i]
+            filled += 1
+            stop = max(0, value // quantity - rules.stop_paise) if rules.stop_paise else 0
+            # -- the reversal, the squareoff, and what comes before them ---------------------------------------
+            against = -1 if is_call else 1
+            reversal_key, reversal = _NEVER, -1
+            r = k
+            while r < end_candle and (candles.key[r] <= 4 * i + 2 or candles.closed_ms[r] - opened_ms < rules.hold_ms):
+                r += 1
+            while r < end_candle and directions[r] != against:
+                r += 1
+            if r < end_candle:
+                reversal_key, reversal = candles.key[r], r
+            exit_key, reason, exit_decided_ms = squareoff_key, _SQUAREOFF, timer_ms
+            if reversal_key < exit_key or (reversal_key == exit_key and candles.closed_ms[reversal] < timer_ms):
+                exit_key, reason, exit_decided_ms = reversal_key, _REVERSAL, candles.closed_ms[reversal]
+            until = exit_key // 4 if exit_key % 4 == 0 else exit_key // 4 + 1
+            hit, hit_reason, stop, trailed = _watch_exits(
+                ticks, days, day, i + 1, until, strike, is_call, quantity, value, stop, False, realised, rules
+            )
+            quoted = until - 1
+            if hit >= 0:
+                exit_key, reason, exit_decided_ms, quoted = 4 * hit + 1, hit_reason, ticks.at_ms[hit], hit
+            halted = reason == _DAILY
+            # -- the exit fills on the next tick, or at the end of the ticks -------------------------------------
+            last, bid, ask = _quote_at(ticks, days, day, quoted, strike, is_call, rules)
+            reference = bid or last
+            f = exit_key // 4 + 1
+            if f < end_tick:
+                last, bid, ask = _quote_at(ticks, days, day, f, strike, is_call, rules)
+                price = max(5, min(reference, bid) - rules.slippage_paise)
+                exit_ms = ticks.at_ms[f]
+                if rules.daily_paise and realised + quantity * last - value <= -rules.daily_paise:
+                    halted = True
+            else:
+                price = max(5, reference - rules.slippage_paise)
+                exit_ms = max(exit_decided_ms, (ticks.at_ms[end_tick - 1] + 999) // 1000 * 1000)
+            sold = quantity * price
+            charges = _charges(days, day, value, False) + _charges(days, day, sold, True)
+            row = trades[count]
+            row[0], row[1], row[2], row[3] = day, strike, 1 if is_call else 0, quantity
+            row[4], row[5], row[6] = decided_ms, opened_ms, value
+            row[7], row[8], row[9] = exit_decided_ms, exit_ms, sold
+            row[10], row[11] = reason, stop
+            row[12], row[13], row[14] = sold - value, charges, sold - value - charges
+            row[15], row[16] = since, f
+            count += 1
+            # -- what follows from it ----------------------------------------------------------------------------
+            realised += sold - value
+            if rules.daily_paise and realised <= -rules.daily_paise:
+                halted = True
+            last_order_ms, last_entry_ms = exit_decided_ms, opened_ms
+            gained = row[14]
+            losses = losses + 1 if gained < 0 else 0
+            if rules.pause_losses and losses >= rules.pause_losses:
+                paused_until_ms = exit_ms + rules.pause_ms
+            elif rules.pause_losses:
+                paused_until_ms = 0
+            stop_losses += 1 if reason == _STOP else 0
+            net += gained
+            best = max(best, net)
+            if rules.stop_losses and stop_losses >= rules.stop_losses:
+                halted = True
+            if rules.lock_from_paise and best >= rules.lock_from_paise:
+                if (best - net) * 100 >= best * rules.lock_percent:
+                    halted = True
+            if f >= end_tick or f >= past_squareoff:
+                break
+            after_key = 4 * f + 2
+            if reason == _REVERSAL:
+                waits = reversal + 1 >= end_candle or candles.key[reversal + 1] > after_key
+                waiting_tick, waiting_candle = f, reversal
+    return trades[:count]
+
+
+@_jit
+def _spread_fits(bid, ask, rules):
+    if rules.spread_percent == 0.0:
+        return True
+    if bid == 0 or ask == 0:
+        return False
+    return not (ask - bid) * 200 > rules.spread_percent * (ask + bid)

@@ -1,0 +1,166 @@
+"""Past days as the kernel takes them, with what many settings have in common computed once and kept.
+
+Invariants:
+1. The same days, settings and model give the trades of `tasks.backtest.replay`.
+2. What is kept depends on the settings that it is kept under and on nothing else.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from strategy import kernel
+from strategy.kernel import Bytes, Candles, DayFacts, Ints, Ticks
+from strategy.params import Params
+from tasks.backtest.market import MarketModel, PastDay
+
+# Distinct results kept per kind: enough for a grid that runs its inner settings first.
+KEPT_MAX = 64
+# More trades a day than any candle could enter.
+TRADES_PER_DAY_MAX = 400
+
+
+class CompiledMarket:
+    """Days, and settings after settings on them. `before` only warms the indicators up."""
+
+    def __init__(self, days: Sequence[PastDay], model: MarketModel, *, before: Sequence[PastDay] = ()) -> None:
+        self.model = model
+        self.days = (*before, *days)
+        self.warming = len(before)
+        self.step_points = days[0].index.strike_step_points
+        recorded = [past.recorded for past in self.days]
+        first_tick = np.cumsum([0] + [len(one.at_ms) for one in recorded]).astype(np.int64)
+        at_ms = np.concatenate([one.at_ms for one in recorded])
+        spot_paise = np.concatenate([one.spot_paise for one in recorded])
+        *minutes, first_block = kernel.ticks_of(at_ms, spot_paise, first_tick)
+        self.ticks = Ticks(at_ms, spot_paise, *minutes)
+        self.first_tick, self.first_block = first_tick, first_block
+        self._kept: dict[str, OrderedDict[Any, Any]] = {}
+
+    def trades(self, params: Params) -> Ints:
+        """All trades, one row each, `kernel.COLUMNS` first; days count from the first day after the warm-up.
+
+        Raises SettingRefused for a setting that the kernel does not know.
+        """
+        rules = kernel.rules_of(
+            params,
+            slippage_paise=self.model.slippage_paise,
+            volatility=self.model.volatility,
+            spread=self.model.spread,
+            step_points=self.step_points,
+        )
+        candles = self._candles(params)
+        directions, changes = self._directions(params)
+        sides = self._sides(params) if params.macd_confirmation else np.zeros(0, dtype=np.int8)
+        longer, number, end_ms, all_directions = self._longer(params)
+        found: Ints = kernel.walk(
+            self.ticks,
+            self._plans(params),
+            candles,
+            directions,
+            changes,
+            sides,
+            longer,
+            number,
+            end_ms,
+            all_directions,
+            rules,
+            min(params.max_trades_per_day, TRADES_PER_DAY_MAX),
+        )
+        found[:, 0] -= self.warming
+        return found
+
+    def _keep(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:
+        kept = self._kept.setdefault(kind, OrderedDict())
+        if key in kept:
+            kept.move_to_end(key)
+        else:
+            kept[key] = make()
+            if len(kept) > KEPT_MAX:
+                kept.popitem(last=False)
+        return kept[key]
+
+    def _plans(self, params: Params) -> kernel.Days:
+        key = (params.entry_start, params.entry_cutoff, params.squareoff_at)
+        found: kernel.Days = self._keep("plans", key, lambda: self._planned(params))
+        return found
+
+    def _planned(self, params: Params) -> kernel.Days:
+        facts = [DayFacts(plan=past.plan(params), expiry_ms=past.expiry_ms) for past in self.days]
+        # Days that only warm up let nobody in.
+        facts[: self.warming] = [
+            replace(one, plan=replace(one.plan, entry_cutoff_ms=0)) for one in facts[: self.warming]
+        ]
+        return kernel.days_of(facts, self.first_tick, self.first_block)
+
+    def _candles(self, params: Params) -> Candles:
+        key = (params.candle_seconds, params.candle_grace_ms)
+        ticks = self.ticks
+        found: Candles = self._keep(
+            "candles",
+            key,
+            lambda: Candles(*kernel.candles_of(ticks.at_ms, ticks.spot_paise, self.first_tick, *key, self.step_points)),
+        )
+        return found
+
+    def _directions(self, params: Params) -> tuple[Bytes, Ints]:
+        candles = self._candles(params)
+
+        def make() -> tuple[Bytes, Ints]:
+            directions = kernel.directions_of(
+                candles.high_paise,
+                candles.low_paise,
+                candles.close_paise,
+                params.supertrend_period,
+                params.supertrend_multiplier,
+            )
+            return directions, kernel.changes_of(directions)
+
+        key = (
+            params.candle_seconds,
+            params.candle_grace_ms,
+            params.supertrend_period,
+            params.supertrend_multiplier,
+        )
+        found: tuple[Bytes, Ints] = self._keep("directions", key, make)
+        return found
+
+    def _sides(self, params: Params) -> Bytes:
+        periods = (params.macd_fast, params.macd_slow, params.macd_signal)
+        candles = self._candles(params)
+        found: Bytes = self._keep(
+            "sides",
+            (params.candle_seconds, params.candle_grace_ms, *periods),
+            lambda: kernel.macd_sides_of(candles.close_paise, *periods),
+        )
+        return found
+
+    def _longer(self, params: Params) -> tuple[Bytes, Ints, Ints, Bytes]:
+        if not params.htf_filter:
+            nothing, none = np.zeros(0, dtype=np.int8), np.zeros(0, dtype=np.int64)
+            return nothing, none, none, nothing
+        candles = self._candles(params)
+        key = (params.candle_seconds, params.candle_grace_ms, params.htf_seconds)
+        number, high, low, close, end_ms = self._keep(
+            "longer",
+            key,
+            lambda: kernel.longer_of(
+                candles.day,
+                candles.start_ms,
+                candles.high_paise,
+                candles.low_paise,
+                candles.close_paise,
+                params.htf_seconds,
+            ),
+        )
+        period, multiplier = params.supertrend_period, params.supertrend_multiplier
+
+        def make() -> tuple[Bytes, Bytes]:
+            directions = kernel.directions_of(high, low, close, period, multiplier)
+            return kernel.longer_directions_of(number, candles.closed_by_ms, end_ms, directions), directions
+
+        known, directions = self._keep("longer directions", (*key, period, multiplier), make)
+        return known, number, end_ms, directions

@@ -44,21 +44,19 @@ _IST_OFFSET_MS: Final = 19_800_000
 # Before this the feed's time is not a time (0: never traded). 2020-01-01 as the feed writes it.
 _FIRST_LTT: Final = 1_577_836_800 + 19_800
 _RUPEES_LIMIT: Final = 1e7  # ₹1 crore: no index or premium is near it
+_LEAST_PRICE: Final = 0.05  # above this a price is no less than one of its steps
 
-# Code, length, instrument (segment and id, five bytes) and what a tick needs; x skips.
-_ticker = Struct("<BH5sfI").unpack_from
-_quote = Struct("<BH5sf2xI").unpack_from
-_full = Struct("<BH5sf2xI56xff").unpack_from  # with bid and ask of the first depth level
+# Length, instrument (segment and id, five bytes) and what a tick needs; x skips.
+_ticker = Struct("<xH5sfI").unpack_from
+_quote = Struct("<xH5sf2xI").unpack_from
+_full = Struct("<xH5sf2xI56xff").unpack_from  # with bid and ask of the first depth level
 _header = Struct("<BH").unpack_from
 _instrument = Struct("<BI").unpack
 _reason = Struct("<H").unpack_from
+# A ticker with its eight bytes of header as one number: known once, they need no other look.
+_known_ticker = Struct("<QfI").unpack_from
 
-# A frozen dataclass sets each field by name. The slots' own setters make the same object in a third of the
-# time, and the feed makes one for every packet.
-_new = object.__new__
-_set_at, _set_security, _set_price, _set_bid, _set_ask = (
-    getattr(Tick, name).__set__ for name in ("at_ms", "security", "price_paise", "bid_paise", "ask_paise")
-)
+_packed = tuple.__new__  # a Tick without the call of its own __new__, which takes longer than all the rest
 _INSTRUMENTS_LIMIT: Final = 20_000
 
 
@@ -70,66 +68,88 @@ class Disconnect:
 
 
 Decoded = Tick | PoisonedTick | Disconnect
+_Instrument = tuple[str, float, int]
 
 
 class Decoder:
     """Decodes the messages of one feed; not for two threads at once."""
 
+    __slots__ = ("_instruments", "_tickers", "malformed", "packets")
+
     def __init__(self) -> None:
         self.packets = 0
         self.malformed = 0
         # Five bytes on the wire -> the security's name, its price steps in a rupee, and a step in paise.
-        self._instruments: dict[bytes, tuple[str, float, int]] = {}
+        self._instruments: dict[bytes, _Instrument] = {}
+        # The whole header of a sound ticker as a number -> the same.
+        self._tickers: dict[int, _Instrument] = {}
 
     def decode(self, message: bytes) -> list[Decoded]:
         """All events in `message`, in its order. Never raises."""
-        events: list[Decoded] = []
-        instruments = self._instruments
+        tickers = self._tickers
         size = len(message)
-        offset = packets = 0
+        if size == TICKER_LENGTH:
+            # What the feed brings most, a ticker alone in its message; the same as in the loop, without the loop.
+            header, price, ltt = _known_ticker(message)
+            known = tickers.get(header)
+            if known and _LEAST_PRICE < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT:
+                security, steps, step_paise = known
+                self.packets += 1
+                price_paise = int(price * steps + 0.5) * step_paise
+                return [_packed(Tick, (ltt * 1000 - _IST_OFFSET_MS, security, price_paise, 0, 0))]
+        events: list[Decoded] = []
+        offset = others = 0
         while offset < size:
-            code = message[offset]
-            left = size - offset
-            bid = ask = 0.0
-            if code == TICKER and left >= TICKER_LENGTH:
-                _, length, instrument, price, ltt = _ticker(message, offset)
-                least = TICKER_LENGTH
-            elif code == FULL and left >= FULL_LENGTH:
-                _, length, instrument, price, ltt, bid, ask = _full(message, offset)
-                least = FULL_LENGTH
-            elif code == QUOTE and left >= QUOTE_LENGTH:
-                _, length, instrument, price, ltt = _quote(message, offset)
-                least = QUOTE_LENGTH
-            else:
-                length = self._skip(message, offset, events)
-                if not length:
-                    self.malformed += 1
-                    break
-                packets += 1
-                offset += length
-                continue
-            if length != least:
-                length = _extent(length, least, left)
-                if not length:
-                    self.malformed += 1
-                    break
-            packets += 1
+            if size - offset >= TICKER_LENGTH:
+                header, price, ltt = _known_ticker(message, offset)
+                known = tickers.get(header)
+                if known and _LEAST_PRICE < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT:
+                    security, steps, step_paise = known
+                    price_paise = int(price * steps + 0.5) * step_paise
+                    events.append(_packed(Tick, (ltt * 1000 - _IST_OFFSET_MS, security, price_paise, 0, 0)))
+                    offset += TICKER_LENGTH
+                    continue
+            before = len(events)
+            length = self._take(message, offset, events)
+            if not length:
+                self.malformed += 1
+                break
+            others += len(events) == before  # a packet that says nothing of a price
             offset += length
-            security, steps, step_paise = instruments.get(instrument) or self._learn(instrument)
-            # A comparison with "not a number" is false: this refuses it along with infinity and zero.
-            if 0.0 < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT and (price_steps := round(price * steps)):
-                tick: Tick = _new(Tick)
-                _set_at(tick, ltt * 1000 - _IST_OFFSET_MS)
-                _set_security(tick, security)
-                _set_price(tick, price_steps * step_paise)
-                _set_bid(tick, round(bid * steps) * step_paise if 0.0 < bid < _RUPEES_LIMIT else 0)
-                _set_ask(tick, round(ask * steps) * step_paise if 0.0 < ask < _RUPEES_LIMIT else 0)
-                events.append(tick)
-            else:
-                found = f"price {price!r} at LTT {ltt}"
-                events.append(PoisonedTick(at_ms=ltt * 1000 - _IST_OFFSET_MS, security=security, found=found))
-        self.packets += packets
+        self.packets += len(events) + others
         return events
+
+    def _take(self, message: bytes, offset: int, events: list[Decoded]) -> int:
+        """Decode any packet; its length, or 0 where it has no readable extent."""
+        code, left = message[offset], len(message) - offset
+        bid = ask = 0.0
+        if code == FULL and left >= FULL_LENGTH:
+            stated, instrument, price, ltt, bid, ask = _full(message, offset)
+            least = FULL_LENGTH
+        elif code == TICKER and left >= TICKER_LENGTH:
+            stated, instrument, price, ltt = _ticker(message, offset)
+            least = TICKER_LENGTH
+        elif code == QUOTE and left >= QUOTE_LENGTH:
+            stated, instrument, price, ltt = _quote(message, offset)
+            least = QUOTE_LENGTH
+        else:
+            return self._skip(message, offset, events)
+        length = least if stated == least else _extent(stated, least, left)
+        if not length:
+            return 0
+        known = self._instruments.get(instrument) or self._learn(instrument)
+        security, steps, step_paise = known
+        at_ms = ltt * 1000 - _IST_OFFSET_MS
+        # A comparison with "not a number" is false: this refuses it along with infinity and zero.
+        if 0.0 < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT and (price_steps := int(price * steps + 0.5)):
+            bid_paise = int(bid * steps + 0.5) * step_paise if 0.0 < bid < _RUPEES_LIMIT else 0
+            ask_paise = int(ask * steps + 0.5) * step_paise if 0.0 < ask < _RUPEES_LIMIT else 0
+            events.append(_packed(Tick, (at_ms, security, price_steps * step_paise, bid_paise, ask_paise)))
+            if stated == TICKER_LENGTH and code == TICKER and len(self._tickers) < _INSTRUMENTS_LIMIT:
+                self._tickers[_known_ticker(message, offset)[0]] = known
+        else:
+            events.append(PoisonedTick(at_ms=at_ms, security=security, found=f"price {price!r} at LTT {ltt}"))
+        return length
 
     def _skip(self, message: bytes, offset: int, events: list[Decoded]) -> int:
         """The length of a packet that carries no price, or 0 where it has no readable extent."""
@@ -143,7 +163,7 @@ class Decoder:
             events.append(Disconnect(_reason(message, offset + HEADER_LENGTH)[0]))
         return length
 
-    def _learn(self, instrument: bytes) -> tuple[str, float, int]:
+    def _learn(self, instrument: bytes) -> _Instrument:
         if len(self._instruments) >= _INSTRUMENTS_LIMIT:
             self._instruments.clear()  # only garbage names so many
         segment, security_id = _instrument(instrument)

@@ -11,7 +11,6 @@ import json
 import math
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
 from functools import lru_cache
@@ -154,7 +153,8 @@ class Shape(Generic[R]):
     def __init__(self, record: type[R], *, without: Sequence[str] = (), numbers: Sequence[str] = ()) -> None:
         self._record = record
         hints = typing.get_type_hints(record)
-        self.fields = tuple(field.name for field in fields(record) if field.name not in without)  # type: ignore[arg-type]  # every record is a dataclass
+        # A named tuple or a dataclass: both have their fields annotated in order.
+        self.fields = tuple(name for name in hints if name not in without)
         self.columns = tuple(name.removesuffix("_ms") for name in self.fields)
         self._hints = tuple(hints[name] for name in self.fields)
         self._numbers = frozenset(numbers)

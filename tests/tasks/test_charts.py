@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -104,7 +103,7 @@ def test_recorded_ticks_of_the_contract_draw_the_premiums_way_while_it_was_held(
     (trade, *_) = DaySummary.build(recorded_day.ledger, recorded_day.session_id).trades
     bought_ms, sold_ms = epoch_ms(trade.entered_at), epoch_ms(trade.exited_at)
     tick = Tick(at_ms=bought_ms, security=trade.security, price_paise=121_00)
-    ticks = [tick, replace(tick, security="other"), replace(tick, at_ms=sold_ms + 1), replace(tick, at_ms=sold_ms)]
+    ticks = [tick, tick._replace(security="other"), tick._replace(at_ms=sold_ms + 1), tick._replace(at_ms=sold_ms)]
     found = picture_of("", recorded_day.candles, [trade], ticks=ticks)
     assert found.premiums == ((1, bought_ms, 121_00), (1, sold_ms, 121_00))
     assert [row["premium"] for row in datasets(found)["premiums"]] == [121.0, 121.0]

@@ -50,8 +50,25 @@ class UnknownPositionPolicy(StrEnum):
     FLATTEN = "flatten"
 
 
+class SignalPolicy(StrEnum):
+    """What a session does about its position when its process is told to end (SIGTERM, a cancelled run)."""
+
+    SQUAREOFF = "squareoff"
+    HAND_OVER = "hand_over"
+
+
+# Units that are the choice itself, and say nothing beside the label.
+_WORDS = ("index", "mode", "product", "policy", "on/off")
+
+
 def _setting(default: Any, title: str, unit: str, description: str, **bounds: Any) -> Any:
-    return Field(default=default, title=title, description=description, json_schema_extra={"unit": unit}, **bounds)
+    """A field of the form: its label there says the unit, its description the bounds."""
+    label = title if unit in _WORDS else f"{title} ({unit})"
+    if bounds:
+        least = f"more than {bounds['gt']:,}" if "gt" in bounds else f"{bounds['ge']:,}"
+        description = f"{description} Allowed: {least} to {round(bounds['le']):,}."
+    shown = {"unit": unit, "title": label}
+    return Field(default=default, title=title, description=description, json_schema_extra=shown, **bounds)
 
 
 class Params(BaseModel):
@@ -306,6 +323,13 @@ class Params(BaseModel):
         "Unknown position",
         "policy",
         "What to do at the start with a position the ledger does not know: halt, adopt or flatten.",
+    )
+
+    on_signal: SignalPolicy = _setting(
+        SignalPolicy.SQUAREOFF,
+        "When told to end",
+        "policy",
+        "What a session does when its process is told to end: squareoff closes, hand_over leaves it to the next start.",
     )
 
     @model_validator(mode="wrap")

@@ -15,8 +15,8 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from uuid import UUID
@@ -24,8 +24,9 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 from prefect.utilities.context import get_task_and_flow_run_ids
 
 from tasks.clock import Deadline, Stopwatch, ist
@@ -98,17 +99,22 @@ class LiveView:
     stops: tuple[StopMark, ...] = ()
 
 
-def render_state(key: SessionKey, view: LiveView) -> str:
-    """The session in Markdown: what it holds, what it made, and why it does not enter."""
+def render_position(key: SessionKey, view: LiveView, controls: Mapping[str, str] | None = None) -> str:
+    """The session in Markdown: what it holds, what it made, how to stop it, and why it does not enter.
+
+    `controls` are addresses in the UI by the deployment's name.
+    """
     position = view.position
     unrealised = position.unrealised_paise if position is not None else None
     total = render_rupees(view.day_net_paise + (unrealised or 0), signed=True)
-    closed = render_rupees(view.day_net_paise, signed=True)
-    standing = f"{view.trades_today} of {view.trades_max} trades, closed trades {closed} net"
+    parts = [f"closed trades {render_rupees(view.day_net_paise, signed=True)} net"]
+    if unrealised is not None:
+        parts.append(f"open position {render_rupees(unrealised, signed=True)}")
+    parts.append(f"{view.trades_today} of {view.trades_max} trades")
     lines = [
-        f"# {key.underlying} · {key.mode} · {total}",
+        f"# {key.underlying} · {key.mode} · {total} today",
         "",
-        f"**{view.state}** at {ist(view.at_ms):%H:%M:%S}, {standing}",
+        f"**{view.state}** at {ist(view.at_ms):%H:%M:%S} · {' · '.join(parts)}",
         "",
         *(f"> **halted:** {halt.replace('_', ' ')}" for halt in view.halts),
         *(f"> **no entries while:** {caution.replace('_', ' ')}" for caution in view.cautions),
@@ -140,7 +146,20 @@ def render_state(key: SessionKey, view: LiveView) -> str:
         listed = sorted(view.refusals.items(), key=lambda item: -item[1])
         counted = ", ".join(f"{refusal_words(reason)} {count}" for reason, count in listed)
         lines += ["", f"Why no entry, by candles: {counted}"]
+    lines += ["", render_controls(controls or {})]
     return "\n".join(lines) + "\n"
+
+
+def render_controls(controls: Mapping[str, str]) -> str:
+    """Where the buttons are, with links where the deployments are known."""
+
+    def link(name: str) -> str:
+        return f"[{name}]({controls[name]})" if name in controls else name
+
+    return (
+        f"**STOP: {link('squareoff')}** closes everything now; {link('halt')} takes no new entries; "
+        f"{link('stop')} closes and ends the session. Each is a deployment: open it and press Run."
+    )
 
 
 def live_trade_rows(view: LiveView) -> list[dict[str, str]]:
@@ -216,6 +235,10 @@ class ArtifactStore(Protocol):
         """Create the artifact, or update the one this store created under `key`."""
         ...
 
+    def controls(self) -> Mapping[str, str]:
+        """Addresses of the operator's controls by name, as far as they are known."""
+        ...
+
     def close(self) -> None:
         """Nothing more is put."""
         ...
@@ -226,10 +249,13 @@ class StoreUnavailable(Exception):
 
 
 class PrefectArtifacts:
-    """Artifacts of the flow and task run in whose context this is made; used from one thread."""
+    """Artifacts of the flow run in whose context this is made; used from one thread.
+
+    They belong to the flow run, not to its task: the run's page shows those first.
+    """
 
     def __init__(self) -> None:
-        self.task_run_id, self.flow_run_id = get_task_and_flow_run_ids()
+        _, self.flow_run_id = get_task_and_flow_run_ids()
         self._ids: dict[str, UUID] = {}
         self._client: SyncPrefectClient | None = None
         self._open = ExitStack()
@@ -242,37 +268,55 @@ class PrefectArtifacts:
     def put(self, kind: str, key: str, content: object, description: str) -> None:
         """Create or update. StoreUnavailable."""
         data = json.dumps(content) if kind == "table" else content  # a table is JSON text to Prefect
-        try:
-            if self._client is None:
-                client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
-                self._client = self._open.enter_context(client)
+        with _unavailable():
+            client = self._connected()
             if key in self._ids:
                 try:
-                    self._client.update_artifact(self._ids[key], ArtifactUpdate(data=data, description=description))
+                    client.update_artifact(self._ids[key], ArtifactUpdate(data=data, description=description))
                 except httpx.HTTPStatusError as refused:
                     if refused.response.status_code != httpx.codes.NOT_FOUND:
                         raise
                     del self._ids[key]  # somebody deleted it in the UI
                 else:
                     return
-            created = self._client.create_artifact(
+            created = client.create_artifact(
                 ArtifactCreate(
                     type=kind,
                     key=key,
                     data=data,
                     description=description,
                     flow_run_id=self.flow_run_id,
-                    task_run_id=self.task_run_id,
                 )
             )
             self._ids[key] = created.id
-        except (httpx.HTTPError, httpx.InvalidURL, PrefectException, OSError, RuntimeError) as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    def controls(self) -> Mapping[str, str]:
+        """The pages of the control deployments. StoreUnavailable."""
+        with _unavailable():
+            wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["control"]))
+            found = self._connected().read_deployments(deployment_filter=wanted)
+        pages = f"{PREFECT_UI_URL.value() or ''}/deployments/deployment"
+        return {deployment.name: f"{pages}/{deployment.id}" for deployment in found}
+
+    def _connected(self) -> SyncPrefectClient:
+        if self._client is None:
+            client = get_client(sync_client=True, httpx_settings={"timeout": API_TIMEOUT_S})
+            self._client = self._open.enter_context(client)
+        return self._client
 
     def close(self) -> None:
         """Close the connections."""
         self._client = None
         self._open.close()
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    """Whatever goes wrong on the way to Prefect is one kind of failure."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, PrefectException, OSError, RuntimeError) as error:
+        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 class LiveArtifacts:
@@ -300,6 +344,7 @@ class LiveArtifacts:
         self._chart_period_s = chart_period_s
         self._charts = ChartProcess()
         self._published: dict[str, object] = {}
+        self._controls: Mapping[str, str] | None = None
         self._failures = 0
         self._since_chart: Stopwatch | None = None
         self._closing = threading.Event()
@@ -365,8 +410,11 @@ class LiveArtifacts:
             self._candles.append(self._arrived.get())
         name = f"{self._key.underlying}-{self._key.mode}".lower()
         title = f"{self._key.underlying} · {self._key.mode}"
+        if self._controls is None and self._store is not None:
+            self._controls = self._store.controls()
+        page = render_position(self._key, view, self._controls)
+        self._put("markdown", f"{name}-position", page, f"{title} · position, P&L, stop button")
         self._put("progress", f"{name}-progress", round(100 * min(1.0, max(0.0, view.progress)), 1), f"{title} · day")
-        self._put("markdown", f"{name}-state", render_state(self._key, view), f"{title} · state and position")
         self._put("table", f"{name}-trades", live_trade_rows(view), f"{title} · trades of today")
         chart_due = self._since_chart is None or self._since_chart.seconds >= self._chart_period_s
         if self._candles and (last or chart_due) and not self._abandoned.is_set():

@@ -170,14 +170,16 @@ def test_the_form_has_title_description_unit_and_bounds():
     schema = Params.model_json_schema()
     for name, field in schema["properties"].items():
         # A choice whose own title is the same leaves it to the choice.
-        title = field.get("title") or schema["$defs"][field["$ref"].rpartition("/")[2]]["title"]
-        assert title == Params.model_fields[name].title
+        label = field.get("title") or schema["$defs"][field["$ref"].rpartition("/")[2]]["title"]
+        is_measured = field.get("type") in {"integer", "number", "string"}
+        assert label == Params.model_fields[name].title + (f" ({field['unit']})" if is_measured else "")
         assert field["description"].endswith("."), name
         assert field["unit"], name
         assert "default" in field, name
         if field.get("type") in {"integer", "number"}:
             assert "minimum" in field or "exclusiveMinimum" in field, name
             assert "maximum" in field, name
+            assert "Allowed: " in field["description"], name
 
 
 def test_settings_survive_the_database():

@@ -30,7 +30,7 @@ from tasks.pages.artifacts import (
     day_trade_rows,
     live_trade_rows,
     render_chart,
-    render_state,
+    render_position,
 )
 from tasks.pages.summary import DaySummary
 
@@ -97,6 +97,9 @@ class Shelf:
             raise StoreUnavailable("not there")
         self.puts.append((kind, key, content))
 
+    def controls(self):
+        return {}
+
     def close(self):
         self.closed = True
 
@@ -112,27 +115,33 @@ def until(condition, seconds=60.0):
 
 
 def test_the_state_says_what_is_held_what_it_made_and_why_there_is_no_entry():
-    flat = render_state(KEY, VIEW)
-    assert flat.startswith("# NIFTY · paper · -₹120.50\n")
+    flat = render_position(KEY, VIEW)
+    assert flat.startswith("# NIFTY · paper · -₹120.50 today\n")
     assert "1 of 5 trades" in flat
     assert "No entry on the last candle: SuperTrend did not turn." in flat
     assert "| 24,512.30 | 24,480.10 | ▲ up | ▼ down | ₹2,000.00 |" in flat
     assert "SuperTrend did not turn 40, too soon after an order 3" in flat
-    holding = render_state(KEY, HOLDING)
-    assert holding.startswith("# NIFTY · paper · +₹201.25\n")
+    holding = render_position(KEY, HOLDING)
+    assert holding.startswith("# NIFTY · paper · +₹201.25 today\n")
     assert "| 65 × NIFTY 23 NOV 24500 CE | 126.05 | 131.00 | 76.05 | **+₹321.75** |" in holding
     assert "No entry" not in holding.partition("Why no entry")[0]
 
 
+def test_the_stop_button_is_on_the_same_page_as_the_position():
+    page = render_position(KEY, HOLDING, {"squareoff": "http://127.0.0.1:4200/deployments/deployment/7"})
+    assert "**STOP: [squareoff](http://127.0.0.1:4200/deployments/deployment/7)** closes everything now" in page
+    assert "**STOP: squareoff** closes everything now" in render_position(KEY, HOLDING), "without Prefect, by name"
+
+
 def test_halts_and_doubts_stand_out():
-    text = render_state(KEY, replace(VIEW, halts=("daily_max_loss",), cautions=("ledger_unavailable",)))
+    text = render_position(KEY, replace(VIEW, halts=("daily_max_loss",), cautions=("ledger_unavailable",)))
     assert "> **halted:** daily max loss" in text
     assert "> **no entries while:** ledger unavailable" in text
 
 
 def test_what_is_not_known_yet_is_a_dash():
     view = replace(VIEW, spot_paise=None, supertrend_points=None, direction=0, htf_direction=None, loss_limit_paise=0)
-    assert "| – | – | not known yet | off | off |" in render_state(KEY, view)
+    assert "| – | – | not known yet | off | off |" in render_position(KEY, view)
 
 
 def test_trades_become_rows_the_newest_first():
@@ -165,8 +174,8 @@ def test_only_what_changed_is_published_and_only_the_newest_view():
         live.show(replace(VIEW, trades_today=number))
     live.show(HOLDING)
     live.close()
-    states = shelf.of("nifty-paper-state")
-    assert states[-1] == render_state(KEY, HOLDING)
+    states = shelf.of("nifty-paper-position")
+    assert states[-1] == render_position(KEY, HOLDING)
     assert len(states) <= 4
     assert shelf.of("nifty-paper-progress") == [25.0]
     assert shelf.of("nifty-paper-trades") == [live_trade_rows(VIEW)]
@@ -241,22 +250,22 @@ def test_a_prefect_server_shows_the_session_of_a_run_updated_in_place(prefect_se
         until(lambda: "nifty-paper-chart" in live._published, seconds=120)
         live.show(replace(HOLDING, progress=0.5))
         live.close(timeout_s=60)
-        return get_run_context().task_run.id
 
     @flow
     def session():
-        return trade(), get_run_context().flow_run.id
+        trade()
+        return get_run_context().flow_run.id
 
-    task_run_id, flow_run_id = session()
+    flow_run_id = session()
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
         )
     artifacts = {artifact.key: artifact for artifact in found}
     assert len(found) == 4
-    assert {artifact.task_run_id for artifact in found} == {task_run_id}
-    assert artifacts["nifty-paper-state"].type == "markdown"
-    assert artifacts["nifty-paper-state"].data == render_state(KEY, HOLDING)
+    assert {artifact.task_run_id for artifact in found} == {None}, "the run's page shows its own artifacts first"
+    assert artifacts["nifty-paper-position"].type == "markdown"
+    assert artifacts["nifty-paper-position"].data == render_position(KEY, HOLDING)
     assert json.loads(artifacts["nifty-paper-trades"].data) == live_trade_rows(VIEW)
     assert float(artifacts["nifty-paper-progress"].data) == 50.0
     assert artifacts["nifty-paper-chart"].data.startswith("![NIFTY · paper · ")

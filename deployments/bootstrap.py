@@ -87,7 +87,8 @@ def automations(*, guardian_id: Any, alarm_id: Any, silent_after_s: float) -> tu
     def alarm(what: str) -> RunDeployment:
         told = {
             "what": what,
-            "run_name": "{{ flow_run.name }}",
+            # A run that has not started yet has a name by chance only.
+            "run_name": "{{ deployment.name }} ({{ flow_run.name }})",
             "message": "{{ event.resource.get('prefect.state-message') or '' }}",
         }
         return RunDeployment(deployment_id=alarm_id, parameters=told)

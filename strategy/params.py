@@ -63,7 +63,7 @@ _WORDS = ("index", "mode", "product", "policy", "on/off")
 
 def _setting(default: Any, title: str, unit: str, description: str, **bounds: Any) -> Any:
     """A field of the form: its label there says the unit, its description the bounds."""
-    label = title if unit in _WORDS else f"{title} ({unit})"
+    label = title if unit in _WORDS or unit in title.lower() else f"{title} ({unit})"
     if bounds:
         least = f"more than {bounds['gt']:,}" if "gt" in bounds else f"{bounds['ge']:,}"
         description = f"{description} Allowed: {least} to {round(bounds['le']):,}."

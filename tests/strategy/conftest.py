@@ -3,11 +3,14 @@
 A table is a script a trader can read, one event per line:
 
     with max_trades_per_day=2                      (settings; the rest are the shipped defaults, see `CALM`)
-    time      event    value          expect
     09:30:00  call     100.00         -            a call bought at 100.00, by way of a real signal
     09:30:05  tick     50.00          exit:stop_loss
 
-Events: spot, 24500ce / 24500pe and tick (of what is held): prices, as price or price/bid/ask · call, put · buy, sell
+The columns are time, event, value and what the session does about it.
+
+Events: spot, 24500ce / 24500pe and tick (of what is held): prices, as price or price/bid/ask · up: three candles whose
+last one turns the trend up as it closes now, with that quote of the call at the money · down: one more that turns it
+down, with that quote of the put · call, put: an up or down that is bought and filled at that price · buy, sell
 (a fill: price or quantity@price) · bought, sold (all of it, and the end) · entry-ended, exit-ended (an outcome) · timer
 · halt, resume, squareoff, stop, tighten · caution (name:on or name:off) · poison · restart.
 What is expected is every action in order but Watch and CandleClosed; "-" is none, "..." is whatever comes.
@@ -61,6 +64,9 @@ from strategy.session import start, step
 DAY = date(2026, 11, 19)  # a Thursday; the market trades 09:15-15:40
 EXPIRY = date(2026, 11, 23)
 LOT = 65
+# Candles under SuperTrend(1, 0.1): the first direction is down, then no flip, then up; and down again.
+UP = (24_500, 24_490, 24_510, 24_511)
+DOWN = (24_480, 24_479)
 NIFTY = INDICES[Underlying.NIFTY]
 # SuperTrend(1, 0.1) follows every turn of the price, so a table can say what the trend does by saying prices.
 # The daily loss limit is out of the way: at its default a lot of 65 reaches it before the default stop of 50.
@@ -259,17 +265,21 @@ class World:
         fresh.live |= self.live
         return fresh
 
+    def turn(self, ms, path, option_type, quote):
+        """Index points, five seconds apart and the last at `ms`, with a quote of the option at 24500 just before."""
+        *before, last = path
+        for number, points in enumerate(before):
+            self.spot(ms - (len(before) - number) * 5_000, points * 100)
+        self.tick(ms - 1, contract(24_500, option_type).security, *quote)
+        return self.spot(ms, last * 100)
+
     def open_position(self, ms, option_type, price_paise):
         """Turn the trend with real ticks so that an option is bought at `ms`, and fill it."""
-        up = 1 if option_type == "CE" else -1
-        for before_s, points in ((15, 0), (10, -10 * up), (5, 10 * up)):
-            self.spot(ms - before_s * 1000, (24_500 + points) * 100)
-        bought = next(c for c in self.watched.values() if (c.strike_points, c.option_type) == (24_500, option_type))
-        self.tick(ms - 1, bought.security, price_paise)
-        actions = self.spot(ms, (24_500 + 11 * up) * 100)
+        path = UP if option_type == "CE" else [2 * 24_500 - points for points in UP]
+        actions = self.turn(ms, path, option_type, (price_paise,))
         (entry,) = [action for action in actions if isinstance(action, Enter)] or [None]
         assert entry, f"no entry: {render(actions)}"
-        assert entry.contract == bought
+        assert (entry.contract.strike_points, entry.contract.option_type) == (24_500, option_type)
         live = self.live[entry.intent]
         self.fill(ms, live, live.left, price_paise)
         self.end(ms, live, Outcome.FILLED)
@@ -327,7 +337,6 @@ def play(table, world=None):
     if lines[0].strip().startswith("with "):
         settings = dict(_setting(pair) for pair in lines.pop(0).strip()[5:].split(","))
     world = world or World(make_params(**settings))
-    assert lines.pop(0).split() == ["time", "event", "value", "expect"]
     for line in lines:
         script, _, _ = line.partition("#")
         clock, event, value, expect = re.split(r"\s\s+", script.strip(), maxsplit=3)
@@ -350,6 +359,10 @@ def _play(world, ms, event, value):
         case "call" | "put":
             world.open_position(ms, "CE" if event == "call" else "PE", paise(value))
             return world, ()
+        case "up":
+            return world, world.turn(ms, UP, "CE", map(paise, value.split("/")))
+        case "down":
+            return world, world.turn(ms, DOWN, "PE", map(paise, value.split("/")))
         case "spot":
             return world, world.spot(ms, paise(value))
         case "tick":

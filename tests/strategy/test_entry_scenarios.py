@@ -14,7 +14,6 @@ from strategy.signals import no_signals
 SCENARIOS = {
     "up buys the call at the money, down the put": """
         with order_cooldown_seconds=0, min_hold_seconds=0
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -                 # 1st candle closes: the first direction is down
         09:31:10      spot      24510.00      -                 # 2nd closes: down is no flip
@@ -27,7 +26,6 @@ SCENARIOS = {
         09:31:26      sold      95.00         enter:24500PE     # then, the cooldown allowing, the put
     """,
     "the clock closes a candle as well as a tick, after the grace": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -38,7 +36,6 @@ SCENARIOS = {
     """,
     "a longer grace waits longer": """
         with candle_grace_seconds=2.5
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -48,7 +45,6 @@ SCENARIOS = {
     """,
     "a candle that the clock closes after a silence is no entry": """
         with candle_seconds=15
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:15      spot      24490.00      -
         09:31:30      spot      24510.00      -
@@ -58,7 +54,6 @@ SCENARIOS = {
     """,
     "the same candle with a tick within the limit is one": """
         with candle_seconds=15
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:15      spot      24490.00      -
         09:31:30      spot      24510.00      -
@@ -67,7 +62,6 @@ SCENARIOS = {
         09:31:46      timer     -             enter:24500CE
     """,
     "a flip without a quote of its contract buys nothing": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -75,7 +69,6 @@ SCENARIOS = {
         09:31:15      spot      24511.00      refused:no_option_quote
     """,
     "a quote older than the staleness limit is no quote": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:04.999  24500ce   100.00        -
         09:31:05      spot      24490.00      -
@@ -83,7 +76,6 @@ SCENARIOS = {
         09:31:15      spot      24511.00      refused:no_option_quote
     """,
     "a quote exactly as old as the limit is one": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:05      24500ce   100.00        -
@@ -91,7 +83,6 @@ SCENARIOS = {
         09:31:15      spot      24511.00      enter:24500CE
     """,
     "no entry before the start, one at the start": """
-        time          event     value         expect
         09:24:44.999  spot      24500.00      -
         09:24:49.999  spot      24490.00      -
         09:24:50      spot      24510.00      -
@@ -102,32 +93,16 @@ SCENARIOS = {
         09:25:00      spot      24489.00      enter:24500PE
     """,
     "no entry from the cutoff on": """
-        time          event     value         expect
-        15:09:45      spot      24500.00      -
-        15:09:50      spot      24490.00      -
-        15:09:55      spot      24510.00      -
-        15:09:58      24500ce   100.00        -
-        15:10:00      spot      24511.00      refused:after_entry_cutoff
+        15:10:00      up        100.00        refused:after_entry_cutoff
     """,
     "the last millisecond before the cutoff is an entry": """
-        time          event     value         expect
-        15:09:44.999  spot      24500.00      -
-        15:09:45.000  spot      24490.00      -
-        15:09:50.000  spot      24510.00      -
-        15:09:54      24500ce   100.00        -
-        15:09:59.999  spot      24511.00      enter:24500CE
+        15:09:59.999  up        100.00        enter:24500CE
     """,
     "entries switched off": """
         with entries_enabled=false
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      refused:entries_disabled
+        09:31:15      up        100.00        refused:entries_disabled
     """,
     "a silence longer than the limit blocks the candle it ends": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -135,7 +110,6 @@ SCENARIOS = {
         09:31:20.001  spot      24511.00      refused:ticks_stale
     """,
     "a silence of exactly the limit does not": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -144,56 +118,33 @@ SCENARIOS = {
     """,
     "at most so many trades": """
         with max_trades_per_day=1, stop_loss_points=10, order_cooldown_seconds=0
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      90.00         -
-        09:31:20      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      refused:max_trades
+        09:31:25      down      100.00        refused:max_trades
     """,
     "an entry that never filled is no trade": """
         with max_trades_per_day=1, order_cooldown_seconds=0
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      enter:24500CE
+        09:31:15      up        100.00        enter:24500CE
         09:31:16      entry-ended  CANCELLED  -
-        09:31:20      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      enter:24500PE
+        09:31:25      down      100.00        enter:24500PE
     """,
     "an entry that filled in part is a trade": """
         with max_trades_per_day=1, order_cooldown_seconds=0, stop_loss_points=10, lots=2
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      enter:24500CEx130
+        09:31:15      up        100.00        enter:24500CEx130
         09:31:16      buy       65@100.00     -
         09:31:17      entry-ended  PARTIALLY_FILLED  -
         09:31:18      tick      90.00         exit:stop_loss
         09:31:19      sold      90.00         -
-        09:31:20      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      refused:max_trades
+        09:31:25      down      100.00        refused:max_trades
     """,
     "an order in flight blocks the next entry": """
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      enter:24500CE
+        09:31:15      up        100.00        enter:24500CE
         09:31:20      spot      24480.00      -
         09:31:25      spot      24479.00      refused:order_in_flight
     """,
     "the cooldown counts from the last order, exit or entry": """
         with stop_loss_points=10, order_cooldown_seconds=15
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      90.00         -
@@ -206,7 +157,6 @@ SCENARIOS = {
     """,
     "the gap counts from the last entry that filled": """
         with stop_loss_points=10, order_cooldown_seconds=0, min_trade_gap_seconds=30
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      90.00         -
@@ -219,27 +169,20 @@ SCENARIOS = {
     """,
     "a reversal's own candle is no entry while the cooldown runs": """
         with min_hold_seconds=0
-        time          event     value         expect
         09:31:00      call      100.00        -
-        09:31:20      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      exit:reversal
+        09:31:25      down      100.00        exit:reversal
         09:31:26      sold      95.00         refused:cooldown
         09:31:26.100  timer     -             -                  # judged once
         09:31:27      timer     -             -
     """,
     "a reversal's own candle is given up when the next one closes": """
         with min_hold_seconds=0, order_cooldown_seconds=0
-        time          event     value         expect
         09:31:00      call      100.00        -
-        09:31:20      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      exit:reversal
+        09:31:25      down      100.00        exit:reversal
         09:31:30      spot      24478.00      refused:position_open
         09:31:31      sold      95.00         -
     """,
     "a halt by the operator, lifted again": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      halt      -             halted:operator, answer
@@ -247,12 +190,9 @@ SCENARIOS = {
         09:31:14      24500ce   100.00        -
         09:31:15      spot      24511.00      refused:halted
         09:31:16      resume    -             resumed, answer
-        09:31:18      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      enter:24500PE
+        09:31:25      down      100.00        enter:24500PE
     """,
     "a caution blocks while it lasts": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:06      caution   ledger:on     -
@@ -262,12 +202,9 @@ SCENARIOS = {
         09:31:14      24500ce   100.00        -
         09:31:15      spot      24511.00      refused:caution
         09:31:16      caution   broker:off    -
-        09:31:18      24500pe   100.00        -
-        09:31:20      spot      24480.00      -
-        09:31:25      spot      24479.00      enter:24500PE
+        09:31:25      down      100.00        enter:24500PE
     """,
     "after a manual squareoff nothing is bought": """
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      squareoff  -            answer, halted:manual_squareoff
@@ -277,7 +214,6 @@ SCENARIOS = {
     """,
     "without flip_only every candle along the trend may be an entry": """
         with flip_only=false, order_cooldown_seconds=0
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:01      24500pe   100.00        -
         09:31:05      spot      24490.00      enter:24500PE     # the first direction is down
@@ -286,7 +222,6 @@ SCENARIOS = {
     """,
     "one strike out of the money": """
         with moneyness=1
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -295,7 +230,6 @@ SCENARIOS = {
     """,
     "one strike in the money": """
         with moneyness=-1
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -303,7 +237,6 @@ SCENARIOS = {
         09:31:15      spot      24511.00      enter:24450CE
     """,
     "a strike that is not listed": """
-        time          event     value         expect
         09:31:00      spot      26000.00      -
         09:31:05      spot      25990.00      -
         09:31:10      spot      26010.00      -
@@ -311,98 +244,54 @@ SCENARIOS = {
     """,
     "risk sizes the entry down": """
         with lots=5, risk_per_trade=7000, stop_loss_points=50
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      enter:24500CEx130    # floor(7000 / (50 x 65)) = 2 lots
+        09:31:15      up        100.00        enter:24500CEx130    # floor(7000 / (50 x 65)) = 2 lots
     """,
     "risk never sizes an entry up": """
         with lots=1, risk_per_trade=70000
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      enter:24500CE
+        09:31:15      up        100.00        enter:24500CE
     """,
     "too little risk money is no trade": """
         with risk_per_trade=3249.99
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      refused:risk_too_small
+        09:31:15      up        100.00        refused:risk_too_small
     """,
     "just enough risk money is one lot": """
         with risk_per_trade=3250
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      enter:24500CE
+        09:31:15      up        100.00        enter:24500CE
     """,
     "a spread wider than allowed": """
         with max_spread_percent=2
-        time          event     value                   expect
-        09:31:00      spot      24500.00                -
-        09:31:05      spot      24490.00                -
-        09:31:10      spot      24510.00                -
-        09:31:14      24500ce   100.00/98.99/101.01     -
-        09:31:15      spot      24511.00                refused:spread_too_wide
+        09:31:15      up        100.00/98.99/101.01  refused:spread_too_wide
     """,
     "a spread exactly as wide as allowed": """
         with max_spread_percent=2
-        time          event     value                   expect
-        09:31:00      spot      24500.00                -
-        09:31:05      spot      24490.00                -
-        09:31:10      spot      24510.00                -
-        09:31:14      24500ce   100.00/99.00/101.00     -
-        09:31:15      spot      24511.00                enter:24500CE
+        09:31:15      up        100.00/99.00/101.00  enter:24500CE
     """,
     "an unknown spread where one is asked for": """
         with max_spread_percent=2
-        time          event     value         expect
-        09:31:00      spot      24500.00      -
-        09:31:05      spot      24490.00      -
-        09:31:10      spot      24510.00      -
-        09:31:14      24500ce   100.00        -
-        09:31:15      spot      24511.00      refused:spread_unknown
+        09:31:15      up        100.00        refused:spread_unknown
     """,
     "a spread with one side missing is unknown": """
         with max_spread_percent=2
-        time          event     value                   expect
-        09:31:00      spot      24500.00                -
-        09:31:05      spot      24490.00                -
-        09:31:10      spot      24510.00                -
-        09:31:14      24500ce   100.00/0/100.05         -
-        09:31:15      spot      24511.00                refused:spread_unknown
+        09:31:15      up        100.00/0/100.05  refused:spread_unknown
         09:31:16      24500pe   100.00/99.95/0          -
         09:31:20      spot      24490.00                -
         09:31:25      spot      24489.00                refused:spread_unknown
     """,
     "two losses in a row pause entries": """
         with pause_after_losses=2, pause_minutes=5, stop_loss_points=10, order_cooldown_seconds=0
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      90.00         -
         09:32:00      call      100.00        -
         09:32:05      tick      90.00         exit:stop_loss
         09:32:06      sold      90.00         -
-        09:37:00      spot      24480.00      -
-        09:37:04      24500pe   100.00        -
-        09:37:05      spot      24479.00      refused:paused_after_losses
+        09:37:05      down      100.00        refused:paused_after_losses
         09:37:06      spot      24530.00      -
         09:37:09      24550ce   100.00        -
         09:37:10      spot      24531.00      enter:24550CE
     """,
     "a win between two losses does not pause": """
         with pause_after_losses=2, pause_minutes=5, stop_loss_points=10, target_points=30
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      90.00         -
@@ -416,7 +305,6 @@ SCENARIOS = {
     """,
     "so many stop losses end the day": """
         with stop_losses_per_day=2, stop_loss_points=10
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      90.00         -
@@ -429,7 +317,6 @@ SCENARIOS = {
     """,
     "a profit that falls back ends the day": """
         with profit_lock_from=1000, profit_lock_percent=50, stop_loss_points=20, target_points=20
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      120.00        exit:target
         09:31:06      sold      120.00        -                  # net about 1220
@@ -437,9 +324,42 @@ SCENARIOS = {
         09:32:05      tick      80.00         exit:stop_loss
         09:32:06      sold      90.00         halted:profit_lock # gave back about 700 of it, charges included
     """,
+    "a restart goes on with the pause": """
+        with pause_after_losses=1, pause_minutes=5, stop_loss_points=10, order_cooldown_seconds=0
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:stop_loss
+        09:31:06      sold      90.00         -
+        09:31:07      restart   -             -
+        09:36:05.999  down      100.00        refused:paused_after_losses
+        09:36:10      spot      24530.00      -
+        09:36:14      24550ce   100.00        -
+        09:36:15      spot      24531.00      enter:24550CE
+    """,
+    "a restart remembers the stop losses of the day": """
+        with stop_losses_per_day=2, stop_loss_points=10
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:stop_loss
+        09:31:06      sold      90.00         -
+        09:31:07      restart   -             -
+        09:32:00      call      100.00        -
+        09:32:05      tick      90.00         exit:stop_loss
+        09:32:06      sell      90.00         -
+        09:32:06      restart   -             -
+        09:32:07      exit-ended  FILLED      halted:stop_losses
+        09:32:25      down      100.00        refused:halted
+    """,
+    "a restart remembers the day's best profit": """
+        with profit_lock_from=1000, profit_lock_percent=50, stop_loss_points=20, target_points=20
+        09:31:00      call      100.00        -
+        09:31:05      tick      120.00        exit:target
+        09:31:06      sold      120.00        -
+        09:31:07      restart   -             -
+        09:32:00      call      100.00        -
+        09:32:05      tick      80.00         exit:stop_loss
+        09:32:06      sold      90.00         halted:profit_lock
+    """,
     "a profit below the lock may fall back": """
         with profit_lock_from=1300, profit_lock_percent=50, stop_loss_points=20, target_points=20
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      120.00        exit:target
         09:31:06      sold      120.00        -
@@ -627,7 +547,6 @@ def test_the_daily_loss_is_checked_at_entry_too(rules):
     """Even a state that lost its halt does not buy beyond the day's loss."""
     world = rules.play("""
         with daily_max_loss=1300, stop_loss_points=10, order_cooldown_seconds=0
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      80.00         halted:daily_max_loss
@@ -642,7 +561,6 @@ def test_the_order_of_the_checks_is_the_order_of_their_names(rules):
     day_end = rules.at_ms("15:40:00")
     world = rules.play("""
         with daily_max_loss=1300, stop_loss_points=10, max_trades_per_day=1, order_cooldown_seconds=600, min_trade_gap_seconds=700, pause_after_losses=1, pause_minutes=300
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      90.00         exit:stop_loss
         09:31:06      sold      80.00         halted:daily_max_loss

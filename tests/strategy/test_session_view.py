@@ -15,7 +15,6 @@ def test_a_fresh_session_shows_nothing_it_does_not_know(rules):
 def test_an_open_position_is_shown_with_its_stop_and_pnl(rules):
     world = rules.play("""
         with trail_start_points=10, trail_step_points=5
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      112.00        stop:105.00
         09:31:06      halt      -             halted:operator, answer
@@ -38,7 +37,6 @@ def test_an_open_position_is_shown_with_its_stop_and_pnl(rules):
 
 def test_an_entry_in_flight_has_no_pnl_of_its_own(rules):
     world = rules.play("""
-        time          event     value         expect
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
         09:31:10      spot      24510.00      -
@@ -52,7 +50,6 @@ def test_an_entry_in_flight_has_no_pnl_of_its_own(rules):
 
 def test_a_settled_day_is_shown_gross_and_net(rules):
     world = rules.play("""
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      tick      50.00         exit:stop_loss
         09:31:06      sold      49.00         -
@@ -70,7 +67,6 @@ def test_a_settled_day_is_shown_gross_and_net(rules):
 
 def test_a_position_without_a_price_shows_none(rules):
     world = rules.play("""
-        time          event     value         expect
         09:31:00      call      100.00        -
         09:31:05      restart   -             -
     """)

@@ -38,7 +38,8 @@ Ints: TypeAlias = NDArray[np.int64]
 Bytes: TypeAlias = NDArray[np.int8]
 
 _SOURCES = b"".join(Path(file).read_bytes() for file in (__file__, premiums.__file__))
-config.CACHE_DIR = str(Path(__file__).parent / "__pycache__" / f"kernel-{hashlib.sha256(_SOURCES).hexdigest()[:12]}")
+VERSION: Final = hashlib.sha256(_SOURCES).hexdigest()[:12]
+config.CACHE_DIR = str(Path(__file__).parent / "__pycache__" / f"kernel-{VERSION}")
 
 REASONS: Final = (
     ExitReason.DAILY_MAX_LOSS,

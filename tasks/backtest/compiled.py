@@ -5,6 +5,7 @@ Invariants:
 2. What is kept depends on the settings that it is kept under and on nothing else.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ class CompiledMarket:
         *minutes, first_block = kernel.ticks_of(at_ms, spot_paise, first_tick)
         self.ticks = Ticks(at_ms, spot_paise, *minutes)
         self.first_tick, self.first_block = first_tick, first_block
+        self._lock = threading.Lock()
         self._kept: dict[str, OrderedDict[Any, Any]] = {}
 
     def trades(self, params: Params) -> Ints:
@@ -74,14 +76,18 @@ class CompiledMarket:
         return found
 
     def _keep(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:
-        kept = self._kept.setdefault(kind, OrderedDict())
-        if key in kept:
-            kept.move_to_end(key)
-        else:
-            kept[key] = make()
+        with self._lock:
+            kept = self._kept.setdefault(kind, OrderedDict())
+            if key in kept:
+                kept.move_to_end(key)
+                return kept[key]
+        # Two threads may compute the same thing at once; neither waits for the other.
+        made = make()
+        with self._lock:
+            kept[key] = made
             if len(kept) > KEPT_MAX:
                 kept.popitem(last=False)
-        return kept[key]
+        return made
 
     def _plans(self, params: Params) -> kernel.Days:
         key = (params.entry_start, params.entry_cutoff, params.squareoff_at)

@@ -62,14 +62,15 @@ def replay_days(
     *,
     before: Sequence[PastDay] = (),
     progress: Progress | None = None,
+    keep: bool = False,
 ) -> list[DayRun]:
-    """The days one after the other, indicators carried on from day to day."""
+    """The days one after the other, indicators carried on from day to day; `keep` keeps all that was said."""
     signals: Signals | None = None
     for past in before[-DAYS_BEFORE:]:
         signals = signals_after(past, params, signals)
     runs = []
     for number, past in enumerate(days, 1):
-        run = replay_day(past, params, model, signals=signals)
+        run = replay_day(past, params, model, signals=signals, keep=keep)
         signals = signals_after(past, params, signals)
         runs.append(run)
         if progress is not None:

@@ -1,18 +1,29 @@
-"""Analytics: price the day's orders, write the report, tell the operator. Can be run again for any past session."""
+"""Analytics: a day priced, reported and told; or the figures of any period. Can be run again, as often as one likes."""
 
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run as this_run
 from prefect.states import Completed
 
+from strategy.analysis import Analysis
+from strategy.calendar import session_facts
 from strategy.charges import charge_facts, rates_on
-from strategy.instruments import INDICES
+from strategy.closed_trades import TradeFilter
+from strategy.instruments import INDICES, OptionType, Underlying
+from strategy.params import Mode
+from tasks.clock import real_now_ms
 from tasks.connect import market_now_ms, open_ledger, open_notifier
 from tasks.evening.analytics import render_analytics
-from tasks.evening.prices import price_orders
+from tasks.evening.packing import record_packed
+from tasks.evening.period import analyse_period
+from tasks.evening.prices import contract_note, price_orders, render_charges
+from tasks.evening.sessions import which_session
+from tasks.evening.tables import filter_words, render_markdown
 from tasks.ledger.store import Ledger
 from tasks.notify.texts import day_reported
 from tasks.pages.artifacts import day_trade_rows, render_chart
@@ -23,28 +34,109 @@ from tasks.pages.report import render_day_report
 from tasks.pages.summary import DaySummary, report_path, result_line
 from tasks.settings import Settings
 
+AnalysedMode: TypeAlias = Literal["rehearsal", "paper", "live", "imported"]
 
-@flow(name="analytics", flow_run_name="{session_id}", retries=1, retry_delay_seconds=10)
-def analytics(session_id: str) -> State[Any]:
-    """Price every executed order with the charges of its date and write the day's report.
+
+def analytics_run_name() -> str:
+    """What the operator reads in the list of runs: the session, or the filters."""
+    asked: dict[str, Any] = this_run.parameters
+    words = [str(value) for name, value in asked.items() if value and name != "capital_rupees"]
+    return " ".join(words) or "everything"
+
+
+@flow(name="analytics", flow_run_name=analytics_run_name, retries=1, retry_delay_seconds=10)
+def analytics(
+    session_id: str | None = None,
+    *,
+    day: date | None = None,
+    index: Underlying | None = None,
+    mode: AnalysedMode | None = None,
+    first: date | None = None,
+    last: date | None = None,
+    direction: OptionType | None = None,
+    exit_reason: str | None = None,
+    weekdays: list[int] | None = None,
+    hours: list[int] | None = None,
+    expiry_day: bool | None = None,
+    capital_rupees: int = 100_000,
+) -> State[Any]:
+    """One session: price its orders and write its report. A period: its figures, under any filter.
 
     Args:
-        session_id: which session, such as 2026-11-20/NIFTY/live/1000000009.
+        session_id: one session, such as 2026-11-20/NIFTY/live/1000000009.
+        day: one session by its day (and index and mode, where the day has more than one).
+        index: only this index.
+        mode: only this mode; "imported" for the trades of an earlier bot.
+        first: the period's first day; empty for the beginning.
+        last: the period's last day; empty for now.
+        direction: only calls (CE) or puts (PE).
+        exit_reason: only trades closed for this reason, such as stop_loss.
+        weekdays: only these weekdays, 1 for Monday to 7 for Sunday.
+        hours: only trades entered in these hours of the day, such as 9.
+        expiry_day: only trades on the day their contract expires, or only others.
+        capital_rupees: what returns and percentages refer to.
     """
+    if session_id is not None or day is not None:
+        with open_ledger() as ledger:
+            chosen = which_session(
+                ledger, session_id=session_id, day=day, index=index, mode=Mode(mode) if mode else None
+            )
+        return report_day(chosen)
+    wanted = TradeFilter(
+        first=first,
+        last=last,
+        indices=frozenset([str(index)] if index else []),
+        modes=frozenset([mode] if mode else []),
+        directions=frozenset([str(direction)] if direction else []),
+        reasons=frozenset([exit_reason] if exit_reason else []),
+        weekdays=frozenset(number - 1 for number in weekdays or ()),
+        hours=frozenset(hours or ()),
+        expiry_day=expiry_day,
+    )
+    found = analyse_days(wanted, 100 * capital_rupees)
+    create_markdown_artifact(key="period-report", markdown=render_markdown(found), description=filter_words(wanted))
+    net = render_rupees(found.trades.net_paise, signed=True)
+    return Completed(name="Analysed", message=f"{found.trades.trades} trades in {found.sessions} sessions, {net} net")
+
+
+def analyse_days(wanted: TradeFilter, capital_paise: int) -> Analysis:
+    """The figures of any set of days. Needs no Prefect."""
+    settings = Settings()
+    facts = settings.operator_facts
+    with open_ledger(settings) as ledger:
+        return analyse_period(
+            ledger,
+            wanted,
+            capital_paise=capital_paise,
+            now_ms=real_now_ms(),
+            facts=session_facts(facts),
+            operator_facts=facts,
+        )
+
+
+def report_day(session_id: str) -> State[Any]:
+    """Price and report one session, with its artifacts."""
     summary, chart_png = analyse_day(session_id)
     chart = render_chart(chart_png, session_id) if chart_png is not None else ""
-    create_markdown_artifact(key="day-report", markdown=f"{render_analytics(summary)}\n{chart}", description=session_id)
+    settings = Settings()
+    with open_ledger(settings) as ledger:
+        key = ledger.key_of(session_id)
+        rates = rates_on(key.day, INDICES[key.underlying].exchange, charge_facts(settings.operator_facts))
+        charges = render_charges(ledger.charges(session_id), contract_note(ledger, session_id, rates))
+    markdown = "\n".join([render_analytics(summary), *charges, "", chart])
+    create_markdown_artifact(key="day-report", markdown=markdown, description=session_id)
     create_table_artifact(key="day-trades", table=day_trade_rows(summary), description=session_id)
     return Completed(name="Reported", message=result_line(summary))
 
 
 def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
-    """Price, report and tell; return the day and its chart. Needs no Prefect."""
+    """Price, pack for later, report and tell; return the day and its chart. Needs no Prefect."""
     settings = Settings()
     with open_ledger(settings) as ledger:
         key = ledger.key_of(session_id)
         facts = charge_facts(settings.operator_facts)
         price_orders(ledger, session_id, rates_on(key.day, INDICES[key.underlying].exchange, facts))
+        record_packed(ledger, session_id)
         report = report_path(settings.home, session_id)
         summary = DaySummary.build(ledger, session_id, report=report)
         chart_png = write_report(ledger, summary, report)

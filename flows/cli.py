@@ -29,6 +29,7 @@ register_research(app)
 
 IndexName = Literal["NIFTY", "BANKNIFTY", "FINNIFTY", "SENSEX"]
 ModeName = Literal["rehearsal", "paper", "live"]
+AnalysedMode = Literal["rehearsal", "paper", "live", "imported"]
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -286,11 +287,84 @@ def reconcile(
 
 
 @app.command
-def analyse(session_id: str) -> int:
-    """Price a session's orders and write its report once more."""
+def analyse(
+    session_id: str | None = None,
+    *,
+    day: date | None = None,
+    index: IndexName | None = None,
+    mode: ModeName | None = None,
+) -> int:
+    """Price a session's orders and write its report once more.
+
+    Args:
+        session_id: the session, such as 2026-11-20/NIFTY/live/1000000009; or say which by day, index and mode.
+        day: its trading day.
+        index: its index; not needed where the day has one session.
+        mode: its mode; not needed where the day has one.
+    """
     from flows.analytics import analytics
 
-    return _finish(analytics(session_id=session_id, return_state=True))
+    if session_id is None and day is None:
+        print("Say which session: its id, or --day (and --index, --mode).")
+        return 2
+    return _finish(analytics(session_id=session_id, day=day, index=index, mode=mode, return_state=True))
+
+
+@app.command(name="analytics")
+def analytics_command(
+    *,
+    first: Annotated[date | None, Parameter(name="--from")] = None,
+    last: Annotated[date | None, Parameter(name="--to")] = None,
+    index: Annotated[list[IndexName] | None, Parameter(negative="")] = None,
+    mode: Annotated[list[AnalysedMode] | None, Parameter(negative="")] = None,
+    direction: Literal["CE", "PE"] | None = None,
+    exit_reason: Annotated[list[str] | None, Parameter(negative="")] = None,
+    weekday: Annotated[list[int] | None, Parameter(negative="")] = None,
+    hour: Annotated[list[int] | None, Parameter(negative="")] = None,
+    expiry_day: bool | None = None,
+    capital: int = 100_000,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Show how any set of days went: every figure, broken down, net of charges.
+
+    Args:
+        first: the first day; the beginning if not given.
+        last: the last day; now if not given.
+        index: only this index; may be repeated, as the other filters.
+        mode: only this mode; "imported" for the trades of an earlier bot, which are left out otherwise.
+        direction: only calls (CE) or puts (PE).
+        exit_reason: only trades closed for this reason, such as stop_loss.
+        weekday: only this weekday, 1 for Monday to 7 for Sunday.
+        hour: only trades entered in this hour of the day, such as 9.
+        expiry_day: only trades on the day their contract expires; --no-expiry-day for the others.
+        capital: rupees that returns and percentages refer to.
+        json: print plain JSON instead; money in paise, what is undefined null.
+    """
+    from json import dumps
+
+    from rich.console import Console
+
+    from flows.analytics import analyse_days
+    from strategy.closed_trades import TradeFilter
+    from tasks.evening.tables import as_json, render_analysis
+
+    wanted = TradeFilter(
+        first=first,
+        last=last,
+        indices=frozenset(index or ()),
+        modes=frozenset(mode or ()),
+        directions=frozenset([direction] if direction else ()),
+        reasons=frozenset(exit_reason or ()),
+        weekdays=frozenset(number - 1 for number in weekday or ()),
+        hours=frozenset(hour or ()),
+        expiry_day=expiry_day,
+    )
+    found = analyse_days(wanted, 100 * capital)
+    if json:
+        print(dumps(as_json(found), allow_nan=False))
+    else:
+        Console().print(render_analysis(found))
+    return 0
 
 
 @ledger_app.command(name="migrate")

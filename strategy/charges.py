@@ -174,6 +174,21 @@ def compare_with_statement(ours: Iterable[Charges], rows: Sequence[Mapping[str, 
     return tuple(found)
 
 
+def split_over_fills(charges: Charges, values_paise: Sequence[int]) -> tuple[Charges, ...]:
+    """One order's charges divided among its fills (their values in paise) in proportion, adding up to the paisa."""
+    total = sum(values_paise)
+    if total <= 0 or min(values_paise) < 0:
+        raise ValueError(f"expected the values of an order's fills, found {list(values_paise)}")
+    shares: list[dict[str, int]] = [{} for _ in values_paise]
+    for component in COMPONENTS:
+        amount, before, given = getattr(charges, component), 0, 0
+        for share, value in zip(shares, values_paise, strict=True):
+            before += value
+            until_here = _half_up(Fraction(amount * before, total))
+            share[component], given = until_here - given, until_here
+    return tuple(Charges(**share) for share in shares)
+
+
 def _half_up(amount: Fraction) -> int:
     # Amounts are never negative, so floor(x + 1/2) rounds halves away from zero.
     return (2 * amount.numerator + amount.denominator) // (2 * amount.denominator)

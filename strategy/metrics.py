@@ -11,7 +11,7 @@ Money is integer paise; means of money are float paise. Ratios are fractions, no
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 
+UNKNOWN = int(np.iinfo(np.int64).min)  # in a column: not known
 DAYS_PER_YEAR = 252
 CALMAR_DAYS_MIN = 20
 
@@ -33,8 +34,8 @@ class TradeColumns:
     net_paise: Ints
     entry_at_ms: Ints
     exit_at_ms: Ints
-    mae_paise: Ints | None = None  # worst open P&L while held, 0 or less
-    mfe_paise: Ints | None = None  # best open P&L while held, 0 or more
+    mae_paise: Ints | None = None  # worst open P&L while held, 0 or less; UNKNOWN where no tick was recorded
+    mfe_paise: Ints | None = None  # best open P&L while held, 0 or more; likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +63,15 @@ class TradeMetrics:
     holding_median_s: float | None
     mae_mean_paise: float | None
     mfe_mean_paise: float | None
+    mae_worst_paise: int | None
+    mfe_best_paise: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawdown:
-    """The deepest fall of equity as a fraction of its highest point so far."""
+    """A fall of equity below its highest point so far."""
 
-    ratio: float  # 0.1: a tenth below the peak
+    ratio: float | None  # 0.1: a tenth below the peak; None once the capital was used up
     paise: int
     peak: date | None  # None: the starting capital was the peak
     trough: date
@@ -92,7 +95,8 @@ class DayMetrics:
     sharpe: float | None
     sortino: float | None
     calmar: float | None  # None under 20 days
-    drawdown: Drawdown | None  # None: equity never fell below its highest point
+    drawdown: Drawdown | None  # the deepest as a part of its peak; None: equity never fell below its highest point
+    drawdown_in_money: Drawdown | None  # the deepest in rupees, which may be another one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,10 @@ class Part:
 
     trades: int
     wins: int
+    losses: int
     net_paise: int
+    won_paise: int
+    lost_paise: int  # 0 or more
 
     @property
     def win_rate(self) -> float:
@@ -112,6 +119,11 @@ class Part:
     def expectancy_paise(self) -> float:
         """Mean net P&L."""
         return self.net_paise / self.trades
+
+    @property
+    def profit_factor(self) -> float | None:
+        """Sum of wins / sum of losses; None without a loss."""
+        return self.won_paise / self.lost_paise if self.lost_paise else None
 
 
 def trade_metrics(columns: TradeColumns) -> TradeMetrics:
@@ -126,6 +138,7 @@ def trade_metrics(columns: TradeColumns) -> TradeMetrics:
     # Without a win the payoff is undefined, yet its part in the expectancy is 0.
     ratio = (1 + (payoff or 0.0)) * win_rate - 1 if win_rate is not None and len(lost) else None
     t = _t_statistic(net)
+    mae, mfe = known(columns.mae_paise), known(columns.mfe_paise)
     holding_s = (columns.exit_at_ms - columns.entry_at_ms) / 1000
     return TradeMetrics(
         trades=count,
@@ -147,8 +160,10 @@ def trade_metrics(columns: TradeColumns) -> TradeMetrics:
         drawdown_paise=_deepest_fall_paise(net),
         holding_mean_s=_mean(holding_s),
         holding_median_s=float(np.median(holding_s)) if count else None,
-        mae_mean_paise=None if columns.mae_paise is None else _mean(columns.mae_paise),
-        mfe_mean_paise=None if columns.mfe_paise is None else _mean(columns.mfe_paise),
+        mae_mean_paise=_mean(mae),
+        mfe_mean_paise=_mean(mfe),
+        mae_worst_paise=int(mae.min()) if len(mae) else None,
+        mfe_best_paise=int(mfe.max()) if len(mfe) else None,
     )
 
 
@@ -165,7 +180,7 @@ def day_metrics(days: Sequence[date], net_paise: Ints, capital_paise: int) -> Da
     equity = capital_paise + np.concatenate(([0], np.cumsum(net_paise)))
     solvent = bool((equity > 0).all())
     returns: Floats = net_paise / equity[:-1] if solvent else np.empty(0)
-    drawdown = _drawdown(days, equity) if solvent else None
+    drawdown = _drawdown(days, equity, relative=True) if solvent else None
     growth = float(equity[-1] / capital_paise)
     cagr = growth ** (DAYS_PER_YEAR / count) - 1 if solvent and count else None
     best, worst = (int(net_paise.argmax()), int(net_paise.argmin())) if count else (0, 0)
@@ -182,8 +197,9 @@ def day_metrics(days: Sequence[date], net_paise: Ints, capital_paise: int) -> Da
         volatility=float(returns.std(ddof=1)) * math.sqrt(DAYS_PER_YEAR) if len(returns) > 1 else None,
         sharpe=_sharpe(returns),
         sortino=_sortino(returns),
-        calmar=cagr / drawdown.ratio if cagr is not None and drawdown and count >= CALMAR_DAYS_MIN else None,
+        calmar=_calmar(cagr, drawdown, count),
         drawdown=drawdown,
+        drawdown_in_money=_drawdown(days, equity, relative=False),
     )
 
 
@@ -192,15 +208,58 @@ def break_down(keys: Sequence[str], net_paise: Ints) -> dict[str, Part]:
     if len(keys) != len(net_paise):
         raise ValueError(f"expected one key per trade, found {len(keys)} keys and {len(net_paise)} trades")
     names, positions = np.unique(np.asarray(keys, dtype=str), return_inverse=True)
-    # Integer accumulation: bincount's weights would pass through floats.
-    totals = np.zeros(len(names), dtype=np.int64)
-    np.add.at(totals, positions, net_paise)
-    counts = np.bincount(positions, minlength=len(names))
-    wins = np.bincount(positions[net_paise > 0], minlength=len(names))
+    return group(positions, tuple(map(str, names)), net_paise)
+
+
+def group(positions: Ints, names: Sequence[str], net_paise: Ints) -> dict[str, Part]:
+    """Trades by their place in `names`; a name without a trade is left out."""
+    return group_all({"": (positions, names)}, net_paise)[""]
+
+
+def group_all(keys: Mapping[str, tuple[Ints, Sequence[str]]], net_paise: Ints) -> dict[str, dict[str, Part]]:
+    """Several breakdowns of the same trades: for each, the trades' places and the names of the places."""
+    # Draws, wins and losses of a place are three neighbouring bins.
+    outcome = (net_paise > 0) + 2 * (net_paise < 0).astype(np.int64)
+    # Sums of floats are exact as long as every whole number on the way has one.
+    exact_as_float = len(net_paise) * int(np.abs(net_paise).max(initial=0)) < 2**53
     return {
-        str(name): Part(trades=int(trades), wins=int(won), net_paise=int(total))
-        for name, trades, won, total in zip(names, counts, wins, totals, strict=True)
+        key: _grouped(3 * positions + outcome, names, net_paise, exact_as_float=exact_as_float)
+        for key, (positions, names) in keys.items()
     }
+
+
+def _grouped(bins: Ints, names: Sequence[str], net_paise: Ints, *, exact_as_float: bool) -> dict[str, Part]:
+    size = 3 * len(names)
+    counts = np.bincount(bins, minlength=size).reshape(-1, 3)
+    if exact_as_float:
+        sums = np.bincount(bins, weights=net_paise, minlength=size).astype(np.int64)
+    else:
+        sums = np.zeros(size, dtype=np.int64)
+        np.add.at(sums, bins, net_paise)
+    return {
+        name: Part(
+            trades=drawn + won + lost,
+            wins=won,
+            losses=lost,
+            net_paise=gained + given,
+            won_paise=gained,
+            lost_paise=-given,
+        )
+        for name, (drawn, won, lost), (_, gained, given) in zip(
+            names, counts.tolist(), sums.reshape(-1, 3).tolist(), strict=True
+        )
+        if drawn + won + lost
+    }
+
+
+def known(values: Ints | None) -> Ints:
+    """The values without those that are UNKNOWN."""
+    if values is None:
+        return np.empty(0, dtype=np.int64)
+    if not len(values) or values.min() != UNKNOWN:
+        return values
+    found: Ints = values[values != UNKNOWN]
+    return found
 
 
 def two_sided_p_value(t: float, degrees: int) -> float:
@@ -255,17 +314,23 @@ def _sortino(returns: Floats) -> float | None:
     return float(returns.mean()) / downside * math.sqrt(DAYS_PER_YEAR) if downside else None
 
 
-def _drawdown(days: Sequence[date], equity: Ints) -> Drawdown | None:
+def _calmar(cagr: float | None, drawdown: Drawdown | None, days: int) -> float | None:
+    if cagr is None or drawdown is None or not drawdown.ratio or days < CALMAR_DAYS_MIN:
+        return None
+    return cagr / drawdown.ratio
+
+
+def _drawdown(days: Sequence[date], equity: Ints, *, relative: bool) -> Drawdown | None:
     """`equity` has one value more than there are days: the start."""
     peaks = np.maximum.accumulate(equity)
-    below = (peaks - equity) / peaks
+    below = (peaks - equity) / peaks if relative else peaks - equity
     trough = int(below.argmax())
     if not below[trough]:
         return None
     peak = int((equity[:trough] == peaks[trough]).argmax())
     later = equity[trough:] >= peaks[trough]
     return Drawdown(
-        ratio=float(below[trough]),
+        ratio=float((peaks[trough] - equity[trough]) / peaks[trough]) if (equity > 0).all() else None,
         paise=int(peaks[trough] - equity[trough]),
         peak=days[peak - 1] if peak else None,
         trough=days[trough - 1],

@@ -8,45 +8,56 @@ A session's id begins with its day, so a range of days is a range of the primary
 
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from tasks.ledger.database import Database, Transaction, insert_sql
 from tasks.ledger.recording import record_new
 from tasks.ledger.records import ImportedCandle, ImportedTrade
-from tasks.ledger.rows import Shape
+from tasks.ledger.rows import Shape, detail_text
 
 IMPORTED_TRADE = Shape(ImportedTrade)
 IMPORTED_CANDLE = Shape(ImportedCandle)
-_NEW = insert_sql("day_columns", ("session_id", "revision", "layout", "reasons", "records"), skip_known=False)
+_COLUMNS = ("session_id", "revision", "layout", "reasons", "refusals", "records")
+_NEW = insert_sql("day_columns", _COLUMNS, skip_known=False)
 _NEWEST = (
-    "SELECT revision, layout, reasons, records FROM day_columns WHERE session_id = ? ORDER BY revision DESC LIMIT 1"
+    "SELECT revision, layout, reasons, refusals, records FROM day_columns"
+    " WHERE session_id = ? ORDER BY revision DESC LIMIT 1"
 )
 # Every revision comes, oldest first: to keep the last of each id costs less than to ask the database for it.
 _RANGE = (
-    "SELECT session_id, reasons, records FROM day_columns"
+    "SELECT session_id, reasons, refusals, records FROM day_columns"
     " WHERE session_id >= ? AND session_id < ? AND layout = ? ORDER BY session_id, revision"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class DayColumns:
-    """A session's closed trades as bytes, and the exit reasons that they number."""
+    """A session's closed trades as bytes, the exit reasons that they number, and why candles were no entries."""
 
     session_id: str
     reasons: str  # one per line
+    refusals: Mapping[str, int]
     records: bytes
 
 
 def record_day_columns(database: Database, packed: DayColumns, layout: int) -> None:
     """Keep a session's packed trades; the same again changes nothing."""
-    values = (layout, packed.reasons, packed.records)
+    values = (layout, packed.reasons, detail_text(dict(sorted(packed.refusals.items()))), packed.records)
+    detail = database.wire.detail
 
     def work(transaction: Transaction) -> None:
         newest = transaction.rows(_NEWEST, packed.session_id)
-        if newest and (newest[0][1], newest[0][2], bytes(newest[0][3])) == values:
-            return
+        if newest:
+            _, known_layout, reasons, refusals, records = newest[0]
+            if (known_layout, reasons, detail(refusals), bytes(records)) == (
+                layout,
+                packed.reasons,
+                dict(packed.refusals),
+                packed.records,
+            ):
+                return
         transaction.run(_NEW, packed.session_id, newest[0][0] + 1 if newest else 1, *values)
 
     database.write(work)
@@ -57,7 +68,11 @@ def day_columns(database: Database, first: date | None, last: date | None, layou
     begin = "" if first is None else first.isoformat()
     # A letter is beyond every date, however the database sorts.
     end = "A" if last is None else (last + timedelta(days=1)).isoformat()
-    return {row[0]: DayColumns(*row) for row in database.rows(_RANGE, begin, end, layout)}
+    detail = database.wire.detail
+    return {
+        session_id: DayColumns(session_id, reasons, detail(refusals), records)
+        for session_id, reasons, refusals, records in database.rows(_RANGE, begin, end, layout)
+    }
 
 
 def record_imported_trades(database: Database, trades: Iterable[ImportedTrade]) -> None:

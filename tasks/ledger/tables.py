@@ -410,6 +410,7 @@ class DayColumnsRow(LedgerTable, table=True):
     revision: int = Field(primary_key=True)
     layout: int
     reasons: str
+    refusals: dict[str, Any] = Field(sa_type=DETAIL)
     records: bytes
 
 

@@ -53,7 +53,7 @@ def full_day(ledger, lease, day):
         "differs",
         [DifferenceRecord(kind="x", subject="y", expected="1", found="2")],
     )
-    ledger.record_day_columns(DayColumns(day.session_id, "target", b"packed"), layout=1)
+    ledger.record_day_columns(DayColumns(day.session_id, "target", {"no_flip": 7}, b"packed"), layout=1)
     ledger.record_imported([day.imported_trade()], [day.imported_candle()])
     return ledger
 

@@ -83,14 +83,23 @@ class TestTrades:
                 [],
                 (
                     "win_rate expectancy_paise expectancy_ratio profit_factor payoff sqn p_value best_paise "
-                    "worst_paise holding_mean_s holding_median_s mae_mean_paise mfe_mean_paise"
+                    "worst_paise holding_mean_s holding_median_s mae_mean_paise mfe_mean_paise mae_worst_paise mfe_best_paise"
                 ),
             ),
-            ([100], "expectancy_ratio profit_factor payoff sqn p_value mae_mean_paise mfe_mean_paise"),
-            ([100, 100], "expectancy_ratio profit_factor payoff sqn p_value mae_mean_paise mfe_mean_paise"),
-            ([100, 200], "expectancy_ratio profit_factor payoff mae_mean_paise mfe_mean_paise"),
-            ([-100, -200], "payoff mae_mean_paise mfe_mean_paise"),
-            ([100, -200], "mae_mean_paise mfe_mean_paise"),
+            (
+                [100],
+                "expectancy_ratio profit_factor payoff sqn p_value mae_mean_paise mfe_mean_paise mae_worst_paise mfe_best_paise",
+            ),
+            (
+                [100, 100],
+                "expectancy_ratio profit_factor payoff sqn p_value mae_mean_paise mfe_mean_paise mae_worst_paise mfe_best_paise",
+            ),
+            (
+                [100, 200],
+                "expectancy_ratio profit_factor payoff mae_mean_paise mfe_mean_paise mae_worst_paise mfe_best_paise",
+            ),
+            ([-100, -200], "payoff mae_mean_paise mfe_mean_paise mae_worst_paise mfe_best_paise"),
+            ([100, -200], "mae_mean_paise mfe_mean_paise mae_worst_paise mfe_best_paise"),
         ],
     )
     def test_what_is_undefined_is_none(self, net, undefined):
@@ -206,10 +215,10 @@ class TestDays:
     @pytest.mark.parametrize(
         ("net", "undefined"),
         [
-            ([], "best_day worst_day total_return cagr volatility sharpe sortino calmar drawdown"),
-            ([100_00], "volatility sharpe sortino calmar drawdown"),
-            ([0, 0], "sharpe sortino calmar drawdown"),
-            ([100_00, 200_00], "sortino calmar drawdown"),
+            ([], "best_day worst_day total_return cagr volatility sharpe sortino calmar drawdown drawdown_in_money"),
+            ([100_00], "volatility sharpe sortino calmar drawdown drawdown_in_money"),
+            ([0, 0], "sharpe sortino calmar drawdown drawdown_in_money"),
+            ([100_00, 200_00], "sortino calmar drawdown drawdown_in_money"),
             ([100_00, -200_00], "calmar"),
             ([-CAPITAL, 100_00], "cagr volatility sharpe sortino calmar drawdown"),  # the capital is used up
         ],

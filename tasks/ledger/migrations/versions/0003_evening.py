@@ -29,6 +29,7 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("layout", sa.Integer(), nullable=False),
         sa.Column("reasons", sa.String(), nullable=False),
+        sa.Column("refusals", DETAIL, nullable=False),
         sa.Column("records", sa.LargeBinary(), nullable=False),
         sa.CheckConstraint("revision > 0", name=op.f("ck_day_columns_revision_positive")),
         sa.ForeignKeyConstraint(["session_id"], ["session.session_id"], name=op.f("fk_day_columns_session_id")),

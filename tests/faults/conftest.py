@@ -37,6 +37,8 @@ def play(stage: Stage, record_property: Callable[[str, object], None]) -> Callab
     def played(name: str, what: Play, ledger_url: str, **options) -> Verdict:
         verdict = stage.play(what, ledger_url, **options)
         record_property("faults", {"point": name, "kills": verdict.died, "falls": verdict.fell, **verdict.counts})
+        with (stage.home / "verdicts.txt").open("a") as file:
+            file.write(f"{name}: {'green' if verdict.is_green else 'RED'}: {verdict}\n")
         if verdict.is_green:
             shutil.rmtree(verdict.home)
         return verdict

@@ -12,7 +12,6 @@ Invariants:
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 import tempfile
@@ -45,7 +44,7 @@ def trade_day(work: dict[str, Any]) -> None:
         home / "kills.log",
         step=work.get("step", ""),
         nth=work.get("nth", 0),
-        by=signal.Signals[work.get("by", "SIGKILL")],
+        hangs_until=home / work["hangs_until"] if "hangs_until" in work else None,
     )
     _watch_the_end(home)
     reaper.install()
@@ -53,9 +52,6 @@ def trade_day(work: dict[str, Any]) -> None:
         setattr(*owner_of(place), value)
     if fault := work.get("planted"):
         planted.FAULTS[fault]()
-    if limit := work.get("file_size_max"):
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     if after_s := work.get("kill_after_s"):
         # SIGALRM without a handler ends the process in the kernel, wherever it is: also inside a library's C code.
         signal.setitimer(signal.ITIMER_REAL, after_s)

@@ -50,6 +50,7 @@ class Kill:
     step: str = ""
     nth: int = 0
     after_s: float = 0.0
+    hangs: bool = False  # the thread that passes waits for the file "go on" instead
     dead_s: float = 0.0  # market time that passes before the next start
 
 
@@ -168,6 +169,11 @@ class Market:
         if seconds:
             self.control("POST", "advance", {"seconds": seconds})
 
+    def known_faults(self) -> list[str]:
+        """The names of what can be made to go wrong, as the simulator lists them in its refusal."""
+        reply = self._session.post(f"{self.url}/control/faults", json=[{"fault": "?"}], timeout=60)
+        return sorted(reply.json()["faults"])
+
     def truth(self) -> dict[str, Any]:
         return self.control("GET", "truth")
 
@@ -189,10 +195,10 @@ class Stage:
     master: Path  # the instrument master, fetched once
     plays: int = 0
 
-    def play(self, play: Play, ledger_url: str, *, beside: Callable[[int], None] | None = None) -> Verdict:
+    def play(self, play: Play, ledger_url: str, *, beside: Callable[[int, Path], None] | None = None) -> Verdict:
         """Play the day to its end, however often it is killed, and judge it.
 
-        `beside(pid)` is called once after the first start, while it trades.
+        `beside(pid, home)` is called once after the first start, while it trades.
         """
         home = self.new_home()
         self.market.restart(play)
@@ -203,7 +209,7 @@ class Stage:
             if play.command and not died:
                 self.ask(play.command, ledger_url)
             if beside is not None:
-                beside(pid)
+                beside(pid, home)
                 beside = None
             status = self.runner.wait(pid)
             if status is None:
@@ -222,6 +228,33 @@ class Stage:
         else:
             raise AssertionError(f"the day did not end within {STARTS_MAX} starts; see {home / 'log.txt'}")
         return self.verdict(home, ledger_url, died=len(died), fell=len(fell))
+
+    def play_zombie(self, play: Play, ledger_url: str, *, step: str, nth: int) -> tuple[Verdict, int]:
+        """A process hangs at a step, another takes its place, the first one wakes up.
+
+        Returns the day's verdict and how many orders the first one sent after it had been replaced.
+        """
+        home = self.new_home()
+        self.market.restart(play)
+        hung = self.start(play, ledger_url, home, Kill(step=step, nth=nth), hangs_until="first may go on")
+        wait_until(lambda: passed(home) == [step])
+        free_lease(ledger_url)
+        # The second one waits as well, before it sends anything, so that the first finds the broker as it left it.
+        second = self.start(play, ledger_url, home, Kill(step="timer", nth=1), hangs_until="second may go on")
+        wait_until(lambda: passed(home) == [step, "timer"])
+        before = len(self.market.truth()["orders"])
+        (home / "first may go on").touch()
+        self.runner.wait(hung)
+        sent = len(self.market.truth()["orders"]) - before
+        (home / "second may go on").touch()
+        starts = 1
+        while status := self.runner.wait(second):
+            assert starts < STARTS_MAX, f"the day did not end; see {home / 'log.txt'}"
+            free_lease(ledger_url)
+            second = self.start(play, ledger_url, home, None)
+            starts += 1
+        assert status == 0, f"a start did not end in time; see {home / 'log.txt'}"
+        return self.verdict(home, ledger_url, died=0, fell=starts - 1), sent
 
     def ask(self, command: str, ledger_url: str) -> None:
         """An operator's command, once the session's first start is in the ledger."""
@@ -247,7 +280,10 @@ class Stage:
         return home
 
     def start(self, play: Play, ledger_url: str, home: Path, kill: Kill | None, **more: Any) -> int:
-        doom = {"step": kill.step, "nth": kill.nth, "kill_after_s": kill.after_s} if kill else {}
+        doom: dict[str, Any] = {}
+        if kill:
+            doom = {"step": kill.step, "nth": kill.nth, "kill_after_s": kill.after_s}
+            doom |= {"hangs_until": "go on"} if kill.hangs else {}
         return self.runner.start(
             {
                 "home": str(home),
@@ -266,6 +302,12 @@ class Stage:
         counted = json.loads((home / "counted.json").read_text())
         with closing(Ledger(ledger_url)) as ledger:
             return judge(ledger, SESSION_ID, self.market.truth(), counted, died=died, fell=fell, home=home)
+
+
+def passed(home: Path) -> list[str]:
+    """The steps at which processes of a play were killed, or hang."""
+    log = home / "kills.log"
+    return log.read_text().splitlines() if log.exists() else []
 
 
 def free_lease(ledger_url: str) -> None:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ class Step:
 
 def _purpose(wanted: str) -> Callable[..., bool]:
     return lambda _ledger, intent, **_: intent.purpose == wanted
+
+
+def _reason(wanted: str) -> Callable[..., bool]:
+    return lambda _ledger, intent, **_: intent.reason == wanted
+
+
+def _halt(_recorder: Any, decision: Any) -> bool:
+    return bool(decision.kind == "halted")
 
 
 def _side(wanted: str) -> Callable[..., bool]:
@@ -137,6 +146,10 @@ STEPS: dict[str, Step] = {
     "look-up, answered": Step(f"{BROKER}.find_order", AFTER),
     "adoption, before": Step(f"{SESSION}:record_adoption", BEFORE),
     "adoption, after": Step(f"{SESSION}:record_adoption", AFTER),
+    # the day's loss limit
+    "daily loss, before the exit's commit": Step(f"{LEDGER}.record_intent", BEFORE, _reason("daily_max_loss")),
+    "daily loss, exit committed": Step(f"{LEDGER}.record_intent", AFTER, _reason("daily_max_loss")),
+    "daily loss, halt decided": Step("tasks.trading.recorder:Recorder.decision", BEFORE, _halt),
     # the end of the day
     "squareoff, before the exit is submitted": Step(
         f"{EXECUTION}.submit", BEFORE, lambda _, action: getattr(action, "reason", "") == "squareoff"
@@ -156,14 +169,18 @@ STEPS: dict[str, Step] = {
 
 
 class Reaper:
-    """Counts passages and kills, or stops, the process at the one that was asked for."""
+    """Counts passages and kills the process at the one that was asked for, or lets the thread hang there.
 
-    def __init__(self, log: Path, *, step: str = "", nth: int = 1, by: signal.Signals = signal.SIGKILL) -> None:
+    With `hangs_until` the passing thread waits for that file, as one does in a request or a commit that hangs; the
+    process lives on and believes that it trades.
+    """
+
+    def __init__(self, log: Path, *, step: str = "", nth: int = 0, hangs_until: Path | None = None) -> None:
         self.passages: Counter[str] = Counter()
         self._log = log
         self._step = step  # "" with nth: the nth passage of any step
         self._nth = nth
-        self._by = by
+        self._hangs_until = hangs_until
         self._lock = threading.Lock()
 
     def install(self) -> None:
@@ -180,10 +197,14 @@ class Reaper:
         with self._lock:
             self.passages[name] += 1
             reached = self.passages[name] if self._step else self.passages.total()
-            if self._nth and reached == self._nth and self._step in ("", name):
-                with self._log.open("a") as log:
-                    log.write(f"{name}\n")
-                os.kill(os.getpid(), self._by)
+            if not self._nth or reached != self._nth or self._step not in ("", name):
+                return
+            with self._log.open("a") as log:
+                log.write(f"{name}\n")
+            if self._hangs_until is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+        while self._hangs_until is not None and not self._hangs_until.exists():
+            time.sleep(0.01)
 
     def _wrap(self, place: str, steps: list[tuple[str, Step]]) -> None:
         owner, name = owner_of(place)

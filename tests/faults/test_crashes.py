@@ -10,9 +10,17 @@ from .steps import STEPS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("faults")]
 
-KILLS_PER_DRAW = 6  # eight are drawn; some come after the day is over
+DRAWN, KILLS_PER_DRAW = 16, 12  # some that are drawn come after the day is over
 HELD = {"stop_loss_points": 0, "target_points": 0, "trail_start_points": 0, "trail_step_points": 0}
 RESTING = ({"fault": "never_fills", "at": {"call": "place_order", "nth": 2}},)
+LIMITED = (
+    {},
+    HELD,
+    {"daily_max_loss": 500},
+    {"max_trades_per_day": 4},
+    {"pause_after_losses": 2, "pause_minutes": 1},
+    {"stop_losses_per_day": 2},
+)
 # What a day must be like so that it passes a step at all; the others do so by themselves.
 PLAYS = {
     "migration": Play(),
@@ -22,6 +30,7 @@ PLAYS = {
     "command": Play(command="halt"),
     "adoption": Play(held_before=130, params={"on_unknown_position": "adopt"}),
     "squareoff": Play(params=HELD),
+    "daily loss": Play(params={"daily_max_loss": 500}),
 }
 # Which passages are killed, where the first and the second are not the telling ones; None: each start passes it once.
 NTHS = {
@@ -81,16 +90,16 @@ def test_killed_at_any_step_a_day_ends_whole(steps, play, ledger_url):
 
 
 def test_killed_at_random_moments_a_day_ends_whole(draw, play, ledger_url):
-    """Eight kills: at a random passage of any step, or after a random time wherever the process is."""
+    """Many kills: each at a random passage of any step, or after a random time wherever the process is."""
     chance = random.Random(draw)
     kills = []
-    for _ in range(8):
-        dead_s = chance.choice((0, 0, 1, 5, 20))
+    for _ in range(DRAWN):
+        dead_s = chance.choice((0, 0, 0, 1, 5, 20))
         if chance.random() < 0.5:
             kills.append(Kill(nth=round(10 ** chance.uniform(0, 3)), dead_s=dead_s))
         else:
             kills.append(Kill(after_s=chance.uniform(0.05, 2.0), dead_s=dead_s))
     print("drawn from", draw, kills)
-    verdict = play("at random", Play(kills=tuple(kills), params=chance.choice(({}, HELD))), ledger_url)
+    verdict = play("at random", Play(kills=tuple(kills), params=chance.choice(LIMITED)), ledger_url)
     assert verdict.fell == 0, verdict
     assert verdict.is_green, verdict

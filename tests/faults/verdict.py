@@ -148,11 +148,30 @@ def _limits_held(
         wrong["miscounted"].append(f"{len(bought)} trades, allowed are {params['max_trades_per_day']}")
     loss_exits = [intent.decided_at_ms for intent in ledger.intents(session_id) if intent.reason == "daily_max_loss"]
     halts = [said.at_ms for said in ledger.decisions(session_id, "halted") if said.reason != "operator"]
+    results: dict[int, int] = defaultdict(int)
+    closed_ms: dict[int, int] = {}
+    for fill in truth["fills"]:
+        if fill["client_order_id"] in intent_of:
+            value_paise = fill["quantity"] * fill["price_paise"]
+            trade = intent_of[fill["client_order_id"]].trade
+            results[trade] += value_paise if fill["side"] == "SELL" else -value_paise
+            closed_ms[trade] = fill["at_ms"]
     for order in truth["orders"]:
-        if order["side"] == "BUY":
-            since = [at_ms for at_ms in (*loss_exits, *halts) if order["created_ms"] > at_ms + 1_000]
-            if since:
-                wrong["miscounted"].append(f"{order['client_order_id']} was bought after trading had ended for the day")
+        if order["side"] != "BUY" or order["client_order_id"] not in intent_of:
+            continue
+        name, at_ms = order["client_order_id"], order["created_ms"]
+        if any(at_ms > ended_ms + 1_000 for ended_ms in (*loss_exits, *halts)):
+            wrong["miscounted"].append(f"{name} was bought after trading had ended for the day")
+        before = [results[trade] for trade in results if closed_ms[trade] < at_ms]
+        limit_paise = round(params["daily_max_loss"] * 100)
+        if limit_paise and sum(before) <= -limit_paise:
+            wrong["miscounted"].append(f"{name} was bought at a day's loss of {sum(before)} paise")
+        in_a_row = params["pause_after_losses"]
+        last = sorted((t for t in results if closed_ms[t] < at_ms - 2_000), key=closed_ms.__getitem__)[-in_a_row:]
+        if in_a_row and len(last) == in_a_row and all(results[trade] < 0 for trade in last):
+            paused_until_ms = closed_ms[last[-1]] + params["pause_minutes"] * 60_000
+            if at_ms < paused_until_ms - 2_000:
+                wrong["miscounted"].append(f"{name} was bought within the pause after {in_a_row} losses")
 
 
 def _is_bought(order: dict[str, Any], intent_of: dict[str, Any]) -> bool:

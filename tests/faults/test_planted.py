@@ -1,0 +1,37 @@
+"""The suite can fail: a fault planted in the bot turns the verdict red, each in the column that is its own."""
+
+import pytest
+
+from .stage import Kill, Play
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("faults")]
+
+PLANTED = {
+    # The broker has an order that the next start knows nothing of.
+    "intent after send": ("order, accepted and the reply lost", "orphaned"),
+    # What was filled while nobody was there is nobody's.
+    "no look-up on unknown": ("order, accepted and the reply lost", "lost"),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_fault_turns_the_verdict_red(planted, stage, sqlite_ledger_url):
+    step, column = PLANTED[planted]
+    verdict = stage.play(Play(kills=(Kill(step=step, nth=1, dead_s=5),), planted=planted), sqlite_ledger_url)
+    assert verdict.died == 1
+    assert verdict.wrong[column], f"{planted} was not noticed: {verdict}"
+    assert verdict.wrong["unflat"], f"{planted} leaves something open: {verdict}"
+
+
+@pytest.mark.parametrize("step", ["entry intent, before the commit", "exit intent, before the commit"])
+def test_who_was_replaced_while_it_hung_sends_nothing_more(step, stage, ledger_url):
+    verdict, sent = stage.play_zombie(Play(), ledger_url, step=step, nth=2)
+    assert sent == 0, verdict
+    assert verdict.fell == 0, verdict
+    assert verdict.is_green, verdict
+
+
+def test_a_lease_that_is_not_checked_lets_the_replaced_one_send(stage, sqlite_ledger_url):
+    play = Play(planted="lease not checked")
+    _, sent = stage.play_zombie(play, sqlite_ledger_url, step="entry intent, before the commit", nth=2)
+    assert sent == 1, "the replaced process sent nothing: the suite would not notice a lease that nobody checks"

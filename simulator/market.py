@@ -11,20 +11,21 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 from simulator.instruments import TICK_PAISE, Listed, Listing
 from simulator.packets import Level
 from simulator.paths import IndexPath, Window
+from simulator.pricing import Moment
 from strategy.instruments import INDICES, Index, Underlying
-from strategy.premiums import AT_THE_MONEY_VOLATILITY, RATE, YEAR_MS, option_price, smile
+from strategy.premiums import AT_THE_MONEY_VOLATILITY, YEAR_MS, smile
 
 PRINT_OFFSET_MS = 750
 LEVELS = 5
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
-@dataclass(frozen=True, slots=True)
-class Depth:
+class Depth(NamedTuple):
     """Both sides of an option's book at one moment: (price in paise, quantity in units, orders), best first."""
 
     bids: tuple[tuple[int, int, int], ...]
@@ -50,8 +51,7 @@ class Depth:
         return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(NamedTuple):
     """A security's day so far. Prices in paise; `last_at_ms` 0 means it has not traded today."""
 
     last_paise: int
@@ -74,6 +74,7 @@ class _Tape:
     high: int = 0
     low: int = 0
     total: int = 0
+    lots_a_print: int = 0
 
 
 class Market:
@@ -95,6 +96,8 @@ class Market:
         self.listing = listing
         self._prints = [at for opens, closes in windows for at in range(opens + PRINT_OFFSET_MS, closes, 1000)]
         self._tapes: dict[str, _Tape] = {}
+        self._touches: dict[int, tuple[int, tuple[int, int, int]]] = {}
+        self._moments: dict[tuple[Underlying, int], dict[int, Moment]] = {}
         self._salt = scramble(seed * 1_000_003 + day.toordinal())
 
     def is_open(self, at_ms: int) -> bool:
@@ -111,12 +114,19 @@ class Market:
 
     def fair_paise(self, listed: Listed, at_ms: int) -> float:
         """What the option is worth, between the ticks."""
-        spot = self.paths[listed.index.underlying].price_at(at_ms) / 100
-        years = (listed.expiry_ms - at_ms) / YEAR_MS
-        return 100 * option_price(
-            spot=spot, strike=listed.strike, years=years, volatility=self.volatility(listed, spot, years),
-            is_call=listed.is_call, rate=RATE,
-        )  # fmt: skip
+        return 100 * self._moment(listed, at_ms).price(listed.strike, is_call=listed.is_call)
+
+    def _moment(self, listed: Listed, at_ms: int) -> Moment:
+        """What all options of an expiry share at a moment; they are asked for one after the other."""
+        moments = self._moments.get((listed.index.underlying, listed.expiry_ms))
+        if moments is None:
+            moments = self._moments[listed.index.underlying, listed.expiry_ms] = {}
+        moment = moments.get(at_ms)
+        if moment is None:
+            spot = self.paths[listed.index.underlying].price_at(at_ms) / 100
+            years = (listed.expiry_ms - at_ms) / YEAR_MS
+            moment = moments[at_ms] = Moment(spot=spot, years=years, at_the_money=AT_THE_MONEY_VOLATILITY)
+        return moment
 
     def volatility(self, listed: Listed, spot: float, years: float) -> float:
         """The implied volatility the market quotes for this strike."""
@@ -124,33 +134,44 @@ class Market:
 
     def touch(self, listed: Listed, at_ms: int) -> tuple[int, int]:
         """The best bid (0: nobody bids) and the best ask at a moment."""
+        return self._touch(listed, at_ms)[:2]
+
+    def _touch(self, listed: Listed, at_ms: int) -> tuple[int, int, int]:
+        """The touch, and the second's chance; of each option the last one is kept: a packet asks several times."""
+        key = listed.security_id
+        known = self._touches.get(key)
+        if known is not None and known[0] == at_ms:
+            return known[1]
         fair = self.fair_paise(listed, at_ms)
-        noise = self._noise(listed, at_ms // 1000) & 0xFF
-        half_spread = (2.5 + 0.0012 * fair) * (0.6 + noise / 200.0)
+        noise = self._noise(listed, at_ms // 1000)
+        half_spread = (2.5 + 0.0012 * fair) * (0.6 + (noise & 0xFF) / 200.0)
         bid = max(0, int(fair - half_spread) // TICK_PAISE * TICK_PAISE)
         ask = max(TICK_PAISE, -(-int(fair + half_spread + 0.999) // TICK_PAISE) * TICK_PAISE)
-        return bid, ask
+        made = (bid, ask, noise)
+        self._touches[key] = (at_ms, made)
+        return made
 
     def depth(self, listed: Listed, at_ms: int) -> Depth:
         """Bids and asks at a moment; quantities change every second, prices with the index."""
-        bid, ask = self.touch(listed, at_ms)
+        bid, ask, noise = self._touch(listed, at_ms)
         step = TICK_PAISE * (1 + ask // 20_000)
-        noise = self._noise(listed, at_ms // 1000) >> 8
+        noise >>= 8
+        lot_size = listed.lot_size
         bids = []
         asks = []
         for i in range(LEVELS):
             lots = 4 + (noise & 0x1F) * (i + 1)
             if bid - i * step > 0:
-                bids.append((bid - i * step, listed.lot_size * lots, 1 + lots // 3))
+                bids.append((bid - i * step, lot_size * lots, 1 + lots // 3))
             lots = 4 + (noise >> 5 & 0x1F) * (i + 1)
-            asks.append((ask + i * step, listed.lot_size * lots, 1 + lots // 3))
+            asks.append((ask + i * step, lot_size * lots, 1 + lots // 3))
             noise >>= 10
         return Depth(tuple(bids), tuple(asks))
 
     def print_at(self, listed: Listed, at_ms: int) -> int:
         """The price of the trade that prints at `at_ms`: at the bid, at the ask or between."""
-        bid, ask = self.touch(listed, at_ms)
-        bid = max(bid, TICK_PAISE)
+        bid, ask, _ = self._touch(listed, at_ms)
+        bid = bid or TICK_PAISE
         side = self._noise(listed, at_ms) % 5
         if side < 2:
             return bid
@@ -170,10 +191,8 @@ class Market:
         if not count:
             return Summary(listed.reference_paise, 0, 0, 0, 0, 0, 0, 0, listed.reference_paise, interest)
         tape = self._tape_until(listed, count)
-        pace = 1 + self._noise(listed, 1) % 40
-        moneyness = abs(listed.strike * 100 - self.paths[listed.index.underlying].previous_close_paise)
-        near = moneyness < listed.index.strike_step_points * 1000
-        lots = pace * (20 if near else 2)
+        if not tape.lots_a_print:
+            tape.lots_a_print = self._pace(listed)
         quantity = listed.lot_size * (1 + self._noise(listed, count) % 8)
         if len(tape.last) == count:
             high, low, total = tape.high, tape.low, tape.total
@@ -181,7 +200,8 @@ class Market:
             prints = tape.last[:count]
             high, low, total = max(prints), min(prints), sum(prints)
         return Summary(
-            tape.last[count - 1], self._prints[count - 1], quantity, total // count, listed.lot_size * lots * count,
+            tape.last[count - 1], self._prints[count - 1], quantity, total // count,
+            listed.lot_size * tape.lots_a_print * count,
             tape.last[0], high, low, listed.reference_paise, interest,
         )  # fmt: skip
 
@@ -207,6 +227,12 @@ class Market:
         """Units outstanding, the day's constant."""
         return listed.lot_size * (500 + self._noise(listed, 2) % 40_000)
 
+    def _pace(self, listed: Listed) -> int:
+        """Lots that change hands with each print, the day's constant: many near the money."""
+        moneyness = abs(listed.strike * 100 - self.paths[listed.index.underlying].previous_close_paise)
+        near = moneyness < listed.index.strike_step_points * 1000
+        return (1 + self._noise(listed, 1) % 40) * (20 if near else 2)
+
     def _noise(self, listed: Listed, number: int) -> int:
         return scramble(self._salt ^ listed.security_id * 0x9E37_79B9 ^ number)
 
@@ -214,12 +240,13 @@ class Market:
         tape = self._tapes.get(listed.security)
         if tape is None:
             tape = self._tapes[listed.security] = _Tape([])
-        for at in self._prints[len(tape.last) : count]:
-            price = self.print_at(listed, at)
-            tape.high = max(tape.high, price)
-            tape.low = min(tape.low or price, price)
-            tape.total += price
-            tape.last.append(price)
+        missing = self._prints[len(tape.last) : count]
+        if missing:
+            prices = [self.print_at(listed, at) for at in missing]
+            tape.high = max(tape.high, max(prices))  # noqa: PLW3301 (a day's prices are too many for arguments)
+            tape.low = min(tape.low or prices[0], min(prices))  # noqa: PLW3301
+            tape.total += sum(prices)
+            tape.last += prices
         return tape
 
 

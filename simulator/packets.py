@@ -6,6 +6,7 @@ security id (u32). "LTT" is India's wall clock written as if it were UTC: Unix s
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 
 SEGMENT_CODES = {
     "IDX_I": 0,
@@ -24,7 +25,7 @@ _TICKER = struct.Struct("<BHBIfI")
 _QUOTE = struct.Struct("<BHBIfHIfIIIffff")
 _OPEN_INTEREST = struct.Struct("<BHBII")
 _FULL = struct.Struct("<BHBIfHIfIIIIIIffff")
-_LEVEL = struct.Struct("<IIHHff")
+_LEVELS = struct.Struct("<" + 5 * "IIHHff")
 _HEADER = struct.Struct("<BHBI")
 _DISCONNECT = struct.Struct("<BHBIH")
 
@@ -100,7 +101,7 @@ def full(
         8, 162, segment, security_id, price, min(quantity, LTQ_LIMIT), ltt, average, volume,
         sell_quantity, buy_quantity, interest, interest_high, interest_low, day_open, close, high, low,
     )  # fmt: skip
-    return head + b"".join([_LEVEL.pack(*level) for level in levels])
+    return head + _LEVELS.pack(*chain.from_iterable(levels))
 
 
 def header_only(code: int, segment: int, security_id: int) -> bytes:

@@ -111,11 +111,14 @@ def trade_day(params: Params, day: date) -> State[Any]:
             )
         log.info("session %s begins", connections.session_id)
         keep_settings(connections)
+        day_over = True
         try:
             preflight(connections)
             summary = trade_task(connections)
+            day_over = summary.day_over
         finally:
-            evening(connections.session_id)
+            if day_over:
+                evening(connections.session_id)
     return Completed(name=summary.state_name, message=summary.message)
 
 

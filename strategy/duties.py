@@ -28,6 +28,9 @@ from strategy.position import Position, trades_of, with_cancel, with_exit
 from strategy.risk import day_pnl_paise, is_breached, protection_halt
 from strategy.state import Halt, SessionState, alert, halted, with_position
 
+HANDED_OVER = "handed over"
+LEAVE_WITHIN_MS = 10_000  # an entry that cannot be cancelled by then is left to the next start as well
+
 
 def pursue(state: SessionState, plan: DayPlan, params: Params) -> tuple[SessionState, tuple[Action, ...]]:
     """Do what is owed. Doing it twice does nothing the second time."""
@@ -78,7 +81,7 @@ def _closed_or_cancelled(
     state: SessionState, position: Position, plan: DayPlan, params: Params
 ) -> tuple[SessionState, tuple[Action, ...]]:
     actions: tuple[Action, ...] = ()
-    unwanted = position.closing is not None or bool(state.gate.halts)
+    unwanted = position.closing is not None or bool(state.gate.halts) or bool(state.gate.leaving_ms)
     if unwanted and position.entry.is_live and not position.entry.cancel_asked:
         position = with_cancel(position)
         state = with_position(state, position)
@@ -140,7 +143,14 @@ def _ended(state: SessionState, plan: DayPlan) -> tuple[SessionState, tuple[Acti
     if not reason:
         return state, ()
     actions: tuple[Action, ...] = ()
-    if not state.is_flat:
+    if not state.is_flat and reason == HANDED_OVER:
+        kept = "; ".join(
+            f"{position.held} x {position.contract.name}, stop {position.stop_paise / 100:.2f}"
+            for position in state.book.positions
+        )
+        message = f"the process ends and leaves {kept}; nobody watches it until the session is started again"
+        actions = (alert(state, "handed_over", Severity.CRITICAL, message),)
+    elif not state.is_flat:
         held = ", ".join(f"{position.held} units of {position.contract.name}" for position in state.book.positions)
         message = f"the market is closed and {held} are still held; they cannot be sold today"
         actions = (alert(state, "held_after_close", Severity.CRITICAL, message),)
@@ -156,10 +166,13 @@ def _why_over(state: SessionState, plan: DayPlan) -> str:
     if gate.over or not state.clock_ms:
         return ""
     if state.is_flat:
-        if gate.stopped:
+        if gate.stopped or gate.leaving_ms:
             return "stopped"
         if state.now_ms >= plan.squareoff_ms:
             return "squareoff"
         return "started after the entry cutoff" if gate.started_ms >= plan.entry_cutoff_ms else ""
+    if gate.leaving_ms:
+        buying = any(position.entry.is_live for position in state.book.positions)
+        return HANDED_OVER if not buying or state.now_ms - gate.leaving_ms >= LEAVE_WITHIN_MS else ""
     in_flight = any(position.is_in_flight for position in state.book.positions)
     return "market closed" if state.now_ms >= plan.close_ms and not in_flight else ""

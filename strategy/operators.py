@@ -15,6 +15,8 @@ from strategy.plan import DayPlan
 from strategy.risk import day_pnl_paise, is_breached
 from strategy.state import Halt, Limits, SessionState, closing_all, ending, halted
 
+HANDING_OVER = "handing_over"
+
 
 def after_command(
     state: SessionState, command: Command, plan: DayPlan, params: Params
@@ -29,6 +31,12 @@ def after_command(
         case CommandKind.STOP:
             state = _closing_for(ending(state, ExitReason.HALT), command)
             return pursue(state._replace(gate=state.gate._replace(stopped=True)), plan, params)
+        case CommandKind.LEAVE:
+            gate = state.gate
+            cautions = (*gate.cautions, HANDING_OVER)
+            state = state._replace(gate=gate._replace(leaving_ms=gate.leaving_ms or state.now_ms, cautions=cautions))
+            state, owed = pursue(state, plan, params)
+            return state, (*owed, _answer(state, command, "handing over: nothing is bought any more, nothing is sold"))
         case CommandKind.HALT:
             state, said = halted(state, Halt.OPERATOR)
             state, owed = pursue(state, plan, params)

@@ -71,6 +71,7 @@ class Gate(NamedTuple):
     cautions: tuple[str, ...] = ()
     ending: ExitReason | None = None  # set: everything is closed and nothing opened any more
     stopped: bool = False  # an operator ended the session
+    leaving_ms: int = 0  # since when the process wants to end with what is held; 0: it does not
     waiting: tuple[str, ...] = ()  # commands that are answered once flat
     entry_waits: bool = False  # a reversal's exit has to fill before its candle is judged for an entry
     near_loss_told: bool = False

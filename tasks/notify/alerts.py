@@ -154,6 +154,13 @@ ALERTS = {
         "takes nothing for granted: no entries until they can be read; exits go out",
         "nothing if it passes soon; otherwise look at the broker's terminal",
     ),
+    "handed_over": AlertText(
+        CRITICAL,
+        RISK,
+        "the process ended and left a position",
+        "nothing: no process watches its stop until the session is started again",
+        "start the session again, or square off; the guardian closes it after the squareoff at the latest",
+    ),
     "feed_lost": AlertText(
         CRITICAL,
         OPERATIONS,

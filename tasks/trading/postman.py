@@ -80,11 +80,11 @@ class Postman:
     def _take_own(self) -> None:
         while self._asked:
             record = self._asked.popleft()
+            self._deliver(record)  # before it is recorded: a slow ledger must not use up the time to act
             try:
                 self._ledger.request_command(record)
             except LedgerUnavailable as error:
                 LOG.warning("the ledger did not take the command %s: %s", record.kind, error)
-            self._deliver(record)
 
     def _renew_lease(self) -> None:
         now_ms = real_now_ms()

@@ -5,7 +5,8 @@ Start-up is recovery: every start reads the ledger and asks the broker, whether 
 Invariants:
 1. Without the lease nothing is sent; the postman keeps it alive, and it is given back at the end.
 2. What the loop needs is ready before the first event: feeds connected, orders of an earlier start taken up.
-3. While trading, SIGTERM and SIGINT ask the session to stop: it closes what it holds, then ends.
+3. While trading, SIGTERM and SIGINT ask the session to end, by `on_signal`: it closes what it holds first, or leaves
+   it to the next start. Neither cuts a decision in two.
 """
 
 import logging
@@ -17,8 +18,10 @@ from dataclasses import dataclass, replace
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from strategy.duties import HANDED_OVER
 from strategy.events import CommandKind, Tick
 from strategy.orders import order_policy
+from strategy.params import SignalPolicy
 from strategy.plan import DayPlan, plan_day
 from strategy.session import start
 from strategy.session import trades as session_trades
@@ -60,6 +63,7 @@ class TradingSummary:
 
     state_name: str
     message: str
+    day_over: bool = True  # False: something is held on purpose, and a later start of today takes it up
 
 
 class FeedsNotConnected(Exception):
@@ -219,12 +223,13 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
             holding="; ".join(f"{p.held} x {p.contract.name}" for p in state.book.positions if p.held),
         )
     )
-    with _stopping_on_signals(postman):
+    kind = CommandKind.STOP if params.on_signal is SignalPolicy.SQUAREOFF else CommandKind.LEAVE
+    with _ending_on_signals(postman, kind) as signals:
         end = trade(desk, state, opening, recovered.heard)
-    return _finish(connections, plan, end)
+    return _finish(connections, plan, end, signals)
 
 
-def _finish(connections: Connections, plan: DayPlan, end: DayEnd) -> TradingSummary:
+def _finish(connections: Connections, plan: DayPlan, end: DayEnd, signals: list[str]) -> TradingSummary:
     done = session_trades(end.state, plan)
     gross_paise, net_paise = sum(t.gross_paise for t in done), sum(t.net_paise for t in done)
     held = "; ".join(f"{p.held} x {p.contract.name}" for p in end.state.book.positions if p.held)
@@ -244,7 +249,12 @@ def _finish(connections: Connections, plan: DayPlan, end: DayEnd) -> TradingSumm
         f"{len(done)} trades, gross {render_rupees(gross_paise, signed=True)}, "
         f"net {render_rupees(net_paise, signed=True)}; over at {ist(end.at_ms):%H:%M:%S} ({end.reason})"
     )
-    return TradingSummary(state_name="Flat" if not held else "StillOpen", message=message)
+    if signals:
+        what = f"left open for the next start: {held}" if held else "nothing is held"
+        message = f"told to end by {signals[0]}, {what}. {message}"
+    if held and end.reason == HANDED_OVER:
+        return TradingSummary(state_name="HandedOver", message=message, day_over=False)
+    return TradingSummary(state_name="StillOpen" if held else "Stopped" if signals else "Flat", message=message)
 
 
 def run_log() -> Log:
@@ -291,15 +301,20 @@ def _await_feeds(market: Market) -> None:
 
 
 @contextmanager
-def _stopping_on_signals(postman: Postman) -> Iterator[None]:
-    """While trading, a signal to end is a command to the session, not an exception in the middle of it."""
+def _ending_on_signals(postman: Postman, kind: CommandKind) -> Iterator[list[str]]:
+    """While trading, a signal to end is a command to the session, not an exception in the middle of it.
 
-    def stop(number: int, _frame: object) -> None:
-        postman.ask(CommandKind.STOP, reason=signal.Signals(number).name, requested_by="signal")
+    Yields the names of the signals that came, for the run's state.
+    """
+    came: list[str] = []
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def end(number: int, _frame: object) -> None:
+        came.append(signal.Signals(number).name)
+        postman.ask(kind, reason=came[-1], requested_by="signal")
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

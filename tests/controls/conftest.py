@@ -16,10 +16,11 @@ from strategy.events import Timer
 from strategy.instruments import Quantity
 from strategy.orders import order_policy
 from strategy.params import Params
-from tasks.clock import real_now_ms
+from tasks.clock import Deadline, pause, real_now_ms
 from tasks.connect import Connections, open_clock
 from tasks.inbox import Inbox
 from tasks.ledger.records import SessionStart
+from tasks.ledger.store import Ledger
 from tasks.orders.execution import Execution
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
 from tasks.trading.recovery import journal_path
@@ -203,3 +204,94 @@ def hold(settings):
             return Holder(connections, parts, ttl_s=ttl_s)
 
         yield begin
+
+
+# Buys at once and holds until something else than the indicators ends it.
+HOLDING = {
+    "supertrend_period": 1,
+    "macd_confirmation": False,
+    "htf_filter": False,
+    "flip_only": False,
+    "stop_loss_points": 0,
+    "min_hold_seconds": 7_200,
+    "max_trades_per_day": 1,
+    "daily_max_loss": 0,
+}
+
+
+class Trading:
+    """A trading process of its own on a market that runs by itself."""
+
+    def __init__(self, market, settings, process, log):
+        self.market, self.settings, self.process, self.log = market, settings, process, log
+        self.ledger = Ledger(settings.ledger_url)
+        (self.session_id,) = self.wait_for(lambda: self.ledger.session_ids(day=DAY), "the session")
+
+    def wait_for(self, condition, what, timeout_s=60):
+        deadline = Deadline(timeout_s)
+        while not (met := condition()):
+            assert not deadline.passed, f"{what} did not come\n{self.log.read_text()[-4000:]}"
+            pause(0.05)
+        return met
+
+    @property
+    def trades(self):
+        return self.ledger.trades(self.session_id)
+
+    def await_position(self):
+        self.wait_for(lambda: any(t.open_quantity for t in self.trades), "a position")
+
+    def end(self, timeout_s=60):
+        """What the process said last; it must have ended by itself."""
+        out, _ = self.process.communicate(timeout=timeout_s)
+        assert out.strip(), self.log.read_text()[-4000:]
+        return json.loads(out.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def begin(sqlite_ledger_url, tmp_path, monkeypatch):
+    """Start a simulator that runs by itself, and trading processes on it: `begin(**params)`; again for a second one."""
+    for name in list(os.environ):
+        if name.startswith("BOT_"):
+            monkeypatch.delenv(name)
+    with contextlib.ExitStack() as opened:
+        started = {}
+
+        def simulator(speed, start):
+            command = [
+                sys.executable, "-m", "simulator", "--with-parent", "--day", str(DAY), "--seed", "7",
+                "--speed", str(speed), "--start", start,
+                "--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN,
+            ]  # fmt: skip
+            process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+            opened.callback(finish, process)
+            return Market(process, json.loads(process.stdout.readline())["url"])
+
+        def start(*, speed=5, at="10:00:00", **params):
+            if not started:
+                market = started["market"] = simulator(speed, at)
+                monkeypatch.setenv("BOT_HOME", str(tmp_path))
+                monkeypatch.setenv("BOT_SIMULATOR_URL", market.url)
+                monkeypatch.setenv("BOT_LEDGER_URL", sqlite_ledger_url)
+            number = len(started)
+            log = tmp_path / f"session{number}.log"
+            command = [
+                sys.executable, str(Path(__file__).with_name("session_process.py")), str(DAY),
+                json.dumps({**HOLDING, **params}),
+            ]  # fmt: skip
+            with log.open("w") as sink:
+                process = subprocess.Popen(
+                    command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=sink, text=True,
+                    env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                )  # fmt: skip
+            opened.callback(finish, process)
+            started[number] = trading = Trading(started["market"], Settings(), process, log)
+            opened.callback(trading.ledger.close)
+            return trading
+
+        yield start
+
+
+def finish(process):
+    process.kill()
+    process.communicate()

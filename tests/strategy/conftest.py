@@ -383,7 +383,7 @@ def _play(world, ms, event, value):
         case "entry-ended" | "exit-ended":
             live = world.live_of(Enter if event == "entry-ended" else Exit)[0]
             return world, world.end(ms, live, Outcome(value))
-        case "halt" | "resume" | "squareoff" | "stop":
+        case "halt" | "resume" | "squareoff" | "stop" | "leave":
             return world, world.send(Command(at_ms=ms, command_id=f"{event}-{ms}", kind=CommandKind(event)))
         case "tighten":
             wanted = dict(part.split("=") for part in value.split(","))

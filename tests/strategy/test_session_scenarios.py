@@ -161,6 +161,30 @@ SCENARIOS = {
         09:31:06      timer     -             -
         09:31:07      sold      99.00         answer, over:stopped
     """,
+    "told to leave, it ends with what it holds": """
+        09:31:00      call      100.00        -
+        09:31:01      timer     -             -
+        09:31:05      leave     -             alert:handed_over, over:handed over, answer
+    """,
+    "told to leave while buying, it cancels first": """
+        with lots=2
+        09:31:15      up        100.00        enter:24500CEx130
+        09:31:16      timer     -             -
+        09:31:17      leave     -             cancel, answer
+        09:31:18      buy       65@100.00     -
+        09:31:19      entry-ended  PARTIALLY_FILLED  alert:handed_over, over:handed over
+    """,
+    "an entry that cannot be cancelled holds the end up for ten seconds only": """
+        09:31:15      up        100.00        enter:24500CE
+        09:31:16      timer     -             -
+        09:31:17      leave     -             cancel, answer
+        09:31:26.999  timer     -             -
+        09:31:27      timer     -             alert:handed_over, over:handed over
+    """,
+    "told to leave with nothing held, it ends": """
+        09:31:00      timer     -             alert:index_ticks_stale
+        09:31:05      leave     -             over:stopped, answer
+    """,
     "stop with nothing held ends at once": """
         09:31:00      timer     -             alert:index_ticks_stale
         09:31:05      stop      -             answer, over:stopped

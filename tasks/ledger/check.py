@@ -78,6 +78,7 @@ _PARENTS = (
     ("order_event", "client_order_id", "client_order"),
     ("fill", "client_order_id", "client_order"),
     ("charge", "client_order_id", "client_order"),
+    ("day_columns", "session_id", "session"),
     ("decision", "session_id", "session"),
     ("candle", "session_id", "session"),
     ("tick_batch", "session_id", "session"),

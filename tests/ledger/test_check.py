@@ -3,8 +3,9 @@
 import pytest
 
 from strategy.events import Side
-from tasks.ledger.check import RULES, check
+from tasks.ledger.check import _PARENTS, RULES, check
 from tasks.ledger.records import CommandRecord
+from tasks.ledger.tables import LedgerTable
 
 EVENING_S = 6 * 3600
 
@@ -192,6 +193,16 @@ def test_a_corruption_is_found_and_named(clean_day, plant, day, name):
 
 def test_every_rule_has_a_corruption_that_shows_it():
     assert {name.partition(",")[0] for name in CORRUPTIONS} == set(RULES)
+
+
+def test_no_table_that_belongs_to_another_is_forgotten():
+    """A row without its parent is looked for wherever the models have a foreign key."""
+    referring = {
+        (table.name, key.referred_table.name)
+        for table in LedgerTable.metadata.tables.values()
+        for key in table.foreign_key_constraints
+    }
+    assert {(child, parent) for child, _, parent in _PARENTS} == referring
 
 
 def test_a_command_has_its_time_to_be_answered(ledger, lease, day):

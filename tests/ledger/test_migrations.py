@@ -10,11 +10,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from strategy.events import Side, Tick
 from tasks.ledger import LedgerUnavailable
+from tasks.ledger.check import check
 from tasks.ledger.database import SCHEMA_REVISION, VERSION_TABLE
 from tasks.ledger.migrations.derived import VIEWS
-from tasks.ledger.migrations.run import configuration, connected, downgrade
-from tasks.ledger.store import migrate
+from tasks.ledger.migrations.run import configuration, connected, downgrade, migrate
 from tasks.ledger.tables import LedgerTable
 
 
@@ -124,6 +125,48 @@ def test_down_and_up_again_with_a_day_in_it(ledger_url, open_ledger, day):
     migrate(ledger_url)
     assert objects(ledger_url) == before
     assert open_ledger(ledger_url).session_ids() == ()
+
+
+def rows_of(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table, in some order that is always the same."""
+    with connected(url) as connection:
+        tables = [name for name in sa.inspect(connection).get_table_names() if name != VERSION_TABLE]
+        return {
+            name: sorted(map(tuple, connection.execute(sa.text(f"SELECT * FROM {name}"))), key=repr) for name in tables
+        }
+
+
+def test_each_revision_goes_down_and_up_and_takes_a_day_along(ledger_url, open_ledger, day):
+    """What a table holds stays as long as there is the table, revision by revision; a trader's history is not remade."""
+    ledger = open_ledger(ledger_url)
+    ledger.open_session(day.key, day.salt)
+    ledger.leases.take(day.key, "x", day.at())
+    ledger.record_start(day.start())
+    for number, side in ((1, Side.BUY), (2, Side.SELL)):
+        ledger.record_intent(day.intent(number, side, trade=1))
+        ledger.record_order_event(day.event(number))
+        ledger.record_fill(day.fill(number))
+    ledger.record_charges([day.charge(1), day.charge(2)])
+    ledger.record_candles([day.candle(number) for number in range(10)])
+    ledger.record_ticks(day.session_id, [Tick(at_ms=day.at(1), security="IDX_I:13", price_paise=26_000_00)])
+    trades = ledger.trades(day.session_id)
+    ledger.close()
+    made, kept = objects(ledger_url), rows_of(ledger_url)
+    with connected(ledger_url) as connection:
+        revisions = [
+            script.revision for script in ScriptDirectory.from_config(configuration(connection)).walk_revisions()
+        ]
+    for older in revisions[1:]:
+        downgrade(ledger_url, older)
+        left = rows_of(ledger_url)
+        assert left == {name: kept[name] for name in left}, f"down to {older}"
+    for newer in reversed(revisions[:-1]):
+        migrate(ledger_url, newer)
+    assert objects(ledger_url) == made, "tables, views and the triggers that keep history are as they were"
+    assert {name: rows for name, rows in rows_of(ledger_url).items() if rows} == {n: r for n, r in kept.items() if r}
+    again = open_ledger(ledger_url)
+    assert again.trades(day.session_id) == trades
+    assert check(again, now_ms=day.at(10)) == ()
 
 
 def test_prefects_own_version_table_is_left_alone(empty_url, alter):

@@ -7,6 +7,7 @@ Nothing here asks anything of the broker: `learn` changes what is known and when
 from dataclasses import replace
 
 from strategy.actions import Alert, Severity
+from strategy.instruments import Contract
 from strategy.orders import (
     ABSENT_AFTER_MS,
     ABSENT_READS,
@@ -35,6 +36,7 @@ MODIFY_AGAIN_MS = 1_000  # nothing was sent of a modification
 PLACE_AGAIN_MS = (500, 1_000, 2_000, 4_000, 5_000)  # nothing was sent of an exit; the last one repeats
 BLOCKED_AGAIN_MS = 5_000  # the token is dead or the address refused, and the order is live
 MODIFY_REFUSALS_MAX = 3  # in a row; then the order is cancelled instead
+AVERAGE_ROUNDING_PAISE = 0.005  # per unit: half of the fourth decimal of a rupee
 PATIENT_LOOKS = 2 * len(LOOK_DELAYS_MS)  # look-ups without what must be there, before a person hears of it
 
 
@@ -146,7 +148,7 @@ def _learn_modified(order: Order, reply: Reply, policy: OrderPolicy, now_ms: int
         write_due_ms=now_ms if unwanted else now_ms + policy.timeout_ms,
         look_due_ms=now_ms if refused else now_ms + LOOK_DELAYS_MS[0],  # refused perhaps because it was filled
         looks=0,
-        message=reply.message if refused else "",
+        message=reply.message if refused else order.message if order.unwanted else "",
     )
     return order, ()
 
@@ -253,7 +255,7 @@ def _take_fill(order: Order, seen: Seen, now_ms: int) -> tuple[Order, Outputs]:
     step = filled - order.filled_quantity
     if step <= 0:
         return order, ()
-    value_paise = seen.filled_value_paise - order.filled_value_paise
+    value_paise = exact_value_paise(seen.filled_value_paise, filled, order.contract) - order.filled_value_paise
     said: Outputs = ()
     if value_paise <= 0:
         if not seen.from_book:
@@ -270,6 +272,18 @@ def _take_fill(order: Order, seen: Seen, now_ms: int) -> tuple[Order, Outputs]:
         value_paise=value_paise,
     )
     return order, (taken, *said)
+
+
+def exact_value_paise(found_paise: int, quantity: int, contract: Contract) -> int:
+    """What `quantity` units cost, where the broker only says it by an average price of four decimals.
+
+    Whole lots at prices on the tick: the money is a multiple of tick x lot. Where such an amount is as near as the
+    average's rounding can have moved it, it is that one; else the broker's word stands.
+    """
+    step_paise = contract.tick_size_paise * contract.lot_size
+    nearest_paise = (found_paise + step_paise // 2) // step_paise * step_paise
+    is_near = abs(found_paise - nearest_paise) <= quantity * AVERAGE_ROUNDING_PAISE + 1
+    return nearest_paise if is_near and quantity % contract.lot_size == 0 else found_paise
 
 
 def _now_working(order: Order, policy: OrderPolicy, now_ms: int) -> Order:

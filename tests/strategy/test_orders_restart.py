@@ -87,6 +87,7 @@ def facts_of(text):
             broker_order_id="9001" if kind == "ACCEPTED" else "",
             filled_quantity=int(filled or 0),
             limit_paise=98_00 if kind == "MODIFY_SENT" else 99_00,
+            message="its words",
         )
 
 
@@ -110,7 +111,21 @@ def test_an_order_is_over_only_where_the_ledger_proves_it(row):
     found = recall(order(), told, tuple(steps_of(fills)) if fills != "-" else (), NOW_MS)
     assert found.stage is Stage(stage)
     assert found.ending == (None if ending == "-" else Ending(ending))
-    assert found.filled_quantity == (int(fills.split(",")[-1]) if fills != "-" else 0)
+    filled = int(fills.split(",")[-1]) if fills != "-" else 0
+    assert (found.filled_quantity, found.filled_value_paise) == (filled, filled * 100_00)
+    last = told[-1] if told else None
+    if ending == "FILLED" or last is None or last.kind not in {FactKind.SEEN, FactKind.REFUSED, FactKind.ABSENT}:
+        return
+    # The last word of the broker is what is known of it.
+    assert found.status == last.status
+    if found.is_closed:
+        assert found.message == "its words"
+
+
+def test_what_is_in_doubt_is_asked_for_at_once_and_its_doubt_begins_now():
+    found = recall(order(), (), (), NOW_MS)
+    assert (found.doubt_since_ms, found.look_due_ms, found.message) == (NOW_MS, NOW_MS, "")
+    assert recall(order(Purpose.ENTRY), (), (), NOW_MS).message == "found open after a restart"
 
 
 def test_modifications_and_limit_are_remembered():

@@ -1,19 +1,33 @@
 """An order's life as tables: what happens at each moment, and what the desk does about it.
 
-Columns: seconds | what happens | what comes out (facts for the ledger are tested elsewhere).
+Columns: seconds | what happens | what comes out. What the ledger and people are told in each of these lives stands word
+for word in `order_lives.txt`, to be read beside them.
 Orders are named A, B, C in the order of their slices. Prices in rupees; the tick is 0.05, the buffer 1 rupee (1 %).
 An order is re-priced after 5 s, an entry at most twice; a working order is read after 0.5 s, 1 s and then every 2 s.
 """
 
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from strategy.actions import Alert, CancelEntry, Enter, Exit, ExitReason, Explanation
 from strategy.desk import Commit, Desk, step
-from strategy.events import Fill, IntentClosed, Tick, Timer
+from strategy.events import Fill, IntentClosed, Side, Tick, Timer
 from strategy.instruments import Contract, OptionType, Quantity, Underlying
-from strategy.orders import Answer, Ask, BookStatus, OrderPolicy, PushesMissed, Reply, Request, Seen, client_order_id
+from strategy.orders import (
+    Answer,
+    Ask,
+    BookStatus,
+    FillStep,
+    OrderFact,
+    OrderPolicy,
+    PushesMissed,
+    Reply,
+    Request,
+    Seen,
+    client_order_id,
+)
 from strategy.pricing import Buffer
 
 CONTRACT = Contract(
@@ -398,6 +412,24 @@ SCENARIOS = {
         0.1  A accepted                    |
         0.2  A push TRADED 65 @ 0.25       | fill 65 @ 0.25, closed FILLED
     """,
+    "an exit that can go no further and does not fill does not rest for ever: the session sells anew": """
+        0.0  sell 65 at 0.30               | place A 65 @ 0.05
+        0.1  A accepted                    |
+        5.1  -                             | look up A
+        5.1  A found PENDING               |
+        10.1 -                             | look up A
+        10.1 A found PENDING               |
+        15.1 -                             | exit_hard_to_fill!, look up A
+        15.1 A found PENDING               |
+        20.1 -                             | look up A
+        20.1 A found PENDING               |
+        25.1 -                             | look up A
+        25.1 A found PENDING               |
+        30.1 -                             | cancel A, look up A
+        30.1 A found PENDING               |
+        30.2 A cancelled                   | look up A
+        30.3 A found CANCELLED             | closed CANCELLED
+    """,
     "after the pushes were away every live order is read, whatever was due when": """
         0.0  buy 300 at 100                | place A 130 @ 101.00, place B 130 @ 101.00, place C 40 @ 101.00
         0.1  A accepted                    |
@@ -424,6 +456,97 @@ SCENARIOS = {
         0.1  pushes missed                 |
         0.2  A accepted                    |
         0.7  -                             | look up A
+    """,
+    "the token dies while a limit is moved: shouted once, the move is tried again after 5 s": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        0.1  A accepted                    |
+        0.6  -                             | look up A
+        0.6  A found PENDING               |
+        3.0  quote 95 / 96                 |
+        5.1  -                             | modify A @ 94.05, look up A
+        5.1  A found PENDING               |
+        5.2  A dead MODIFY                 | broker_authentication_dead!
+        10.1 -                             | look up A
+        10.1 A found PENDING               |
+        10.2 -                             | modify A @ 94.05
+        10.3 A dead MODIFY                 |
+        15.2 -                             | look up A
+        15.2 A found PENDING               |
+        15.3 -                             | exit_hard_to_fill!, modify A @ 93.10
+    """,
+    "the address is refused for a cancellation: shouted once, tried again after 5 s": """
+        0.0  buy 65 at 100                 | place A 65 @ 101.00
+        0.1  A accepted                    |
+        0.2  give up                       | cancel A
+        0.3  A ip-refused CANCEL           | broker_ip_refused!
+        0.6  -                             | look up A
+        0.6  A found PENDING               |
+        5.2  -                             | look up A
+        5.2  A found PENDING               |
+        5.3  -                             | cancel A
+        5.4  A ip-refused CANCEL           |
+    """,
+    "looking up begins quickly again whenever something has changed": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        0.1  A accepted                    |
+        0.6  -                             | look up A
+        0.6  A found PENDING               |
+        1.6  -                             | look up A
+        1.6  A found PENDING               |
+        3.5  -                             |
+        3.6  -                             | look up A
+        3.6  A found PENDING               |
+        4.0  quote 95 / 96                 |
+        5.1  -                             | modify A @ 94.05
+        5.2  A modified                    |
+        5.6  -                             |
+        5.7  -                             | look up A
+        5.7  A found PENDING               |
+        6.7  -                             | look up A
+    """,
+    "a doubt after a doubt is counted afresh": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        10.0 -                             | order_unknown!
+        10.5 -                             | look up A
+        10.5 A absent                      |
+        11.5 -                             | look up A
+        11.5 A absent                      |
+        13.5 -                             | look up A
+        13.5 A absent                      |
+        13.6 A unknown                     |
+        14.0 -                             |
+        14.1 -                             | look up A
+        14.1 A absent                      |
+        15.1 -                             | look up A
+        15.1 A absent                      |
+        28.5 -                             | look up A
+        28.5 A absent                      |
+        36.5 -                             | look up A
+        36.5 A absent                      | closed CANCELLED, order_absent!
+    """,
+    "an exit that cannot be sent is tried for ever, every five seconds in the end": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        0.0  A unsent                      | exit_not_sent!
+        0.5  -                             | place A 65 @ 99.00
+        0.5  A unsent                      |
+        1.5  -                             | place A 65 @ 99.00
+        1.5  A unsent                      |
+        3.5  -                             | place A 65 @ 99.00
+        3.5  A unsent                      |
+        7.4  -                             |
+        7.5  -                             | place A 65 @ 99.00
+        7.5  A unsent                      |
+        12.4 -                             |
+        12.5 -                             | place A 65 @ 99.00
+        12.5 A unsent                      |
+        17.4 -                             |
+        17.5 -                             | place A 65 @ 99.00
+    """,
+    "what the book ends unasked is over, though we wanted it": """
+        0.0  buy 130 at 100                | place A 130 @ 101.00
+        0.1  A accepted                    |
+        0.2  A push REJECTED 65 @ 100      | fill 65 @ 100.00, look up A
+        0.3  A found REJECTED 65 @ 100     | closed PARTIALLY_FILLED
     """,
     "more than 36 orders are refused, not sent in part": """
         0.0  buy 5200 at 100               | intent_impossible!, closed REJECTED
@@ -455,6 +578,7 @@ def sighting(at_ms, name, words, *, from_book):
         status=BookStatus(words[0]),
         filled_quantity=quantity,
         filled_value_paise=quantity * paise(words[3]) if quantity else 0,
+        message="the book's words" if from_book else "the push's words",
         from_book=from_book,
     )
 
@@ -515,10 +639,58 @@ def told(output):
     return None
 
 
-@pytest.mark.parametrize("table", SCENARIOS.values(), ids=SCENARIOS)
-def test_scenario(table):
-    desk = Desk(prefix="261120N-k3f")
-    for line in table.strip().splitlines():
+def recorded(output):
+    """What goes to the ledger and to people, in full; nothing for requests."""
+    match output:
+        case OrderFact():
+            filled = f"filled {output.filled_quantity}" * (output.filled_quantity > 0)
+            number = f"#{output.broker_order_id}" * (output.broker_order_id != "")
+            words = f"({output.message})" * (output.message != "")
+            name = "ABC"[int(output.client_order_id[-1])]
+            parts = [name, output.kind.value, output.status, filled, number, f"@ {output.limit_paise / 100:.2f}", words]
+            return " ".join(part for part in parts if part)
+        case FillStep():
+            name, rupees = "ABC"[int(output.client_order_id[-1])], output.value_paise / 100
+            return f"{name} fills {output.quantity}, so far {output.cumulative_quantity}, for {rupees:.2f}"
+        case Alert():
+            return f"{output.severity.value} {output.kind}: {output.message}"
+        case IntentClosed():
+            return f"closed {output.outcome.value}" + f" ({output.message})" * (output.message != "")
+    return None
+
+
+def sound(output, now_ms, side):
+    """Whatever is said is said now, of this intent, this contract and this side."""
+    if not isinstance(output, Request | Commit):
+        assert output.at_ms == now_ms
+    if isinstance(output, Fill | IntentClosed | Commit):
+        assert output.intent == 7
+    if isinstance(output, Fill | Request):
+        assert output.side is side
+    if isinstance(output, Commit):
+        assert [(order.intent, order.number, order.write_due_ms) for order in output.orders] == [
+            (7, number, now_ms) for number in range(len(output.orders))
+        ]
+    if isinstance(output, Request):
+        assert output.contract is CONTRACT
+        known = "" if output.ask is Ask.PLACE else f"9{'ABC'[int(output.client_order_id[-1])]}"
+        assert output.broker_order_id in {"", known}
+        assert output.broker_order_id or output.ask in {Ask.PLACE, Ask.LOOK_UP}
+
+
+LIVES = {
+    name: lines.strip().splitlines()
+    for life in Path(__file__).with_name("order_lives.txt").read_text(encoding="utf-8").split("== ")[1:]
+    for name, _, lines in [life.partition("\n")]
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(name):
+    desk, lines = Desk(prefix="261120N-k3f"), SCENARIOS[name].strip().splitlines()
+    side = Side.BUY if " buy " in lines[0] else Side.SELL
+    life = []
+    for line in lines:
         happening, _, expected = line.partition("|")
         seconds, _, text = happening.strip().partition(" ")
         desk, outputs = step(desk, event_of(1_000_000 + round(float(seconds) * 1000), text.strip()), POLICY)
@@ -531,6 +703,14 @@ def test_scenario(table):
         commits = [number for number, output in enumerate(outputs) if isinstance(output, Commit)]
         requests = [number for number, output in enumerate(outputs) if isinstance(output, Request)]
         assert all(commit < request for commit in commits for request in requests)
+        for output in outputs:
+            sound(output, desk.now_ms, side)
+        life += [f"{seconds:<5}{words}" for output in outputs if (words := recorded(output)) is not None]
+    assert life == LIVES[name]
+
+
+def test_every_life_is_written_down():
+    assert list(LIVES) == list(SCENARIOS)
 
 
 def test_an_intent_submitted_twice_is_sent_once():

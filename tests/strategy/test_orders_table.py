@@ -1,12 +1,16 @@
 """The table of an order's life, the ids, the slices and the prices."""
 
 import re
+from dataclasses import replace
+from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strategy.events import Side, Tick
+from strategy.instruments import Contract, OptionType, Underlying
+from strategy.order_news import exact_value_paise
 from strategy.orders import (
     ID_LENGTH_MAX,
     TRANSITIONS,
@@ -19,6 +23,19 @@ from strategy.orders import (
 )
 from strategy.params import Params
 from strategy.pricing import Buffer, best_opposite_paise, limit_price_paise
+
+CONTRACT = Contract(
+    underlying=Underlying.NIFTY,
+    expiry=date(2026, 11, 23),
+    strike_points=24_500,
+    option_type=OptionType.CE,
+    segment="NSE_FNO",
+    security_id="47317",
+    trading_symbol="NIFTY-Nov2026-24500-CE",
+    lot_size=65,
+    tick_size_paise=5,
+    freeze_quantity=1800,
+)
 
 # "." is "stays". Read a row as: in this stage, what happens when ...
 TABLE = """
@@ -196,6 +213,44 @@ def test_a_policy_that_the_broker_would_not_bear_is_refused(wrong):
         OrderPolicy(**wrong)
 
 
+def test_the_tightest_policy_that_makes_sense_is_taken():
+    assert OrderPolicy(timeout_ms=1, poll_ms=1, reprices_max=0, modifications_max=1).modifications_max == 1
+    assert OrderPolicy(modifications_max=24).modifications_max == 24
+
+
+def test_a_lot_of_one_unit_is_an_order():
+    assert slices(1, 1, 1) == (1,)
+    assert slices(3, 1, 1) == (1, 1, 1)
+
+
 def test_a_negative_buffer_is_refused():
     with pytest.raises(ValueError, match="found"):
         Buffer(basis_points=-1)
+
+
+@given(
+    parts=st.lists(st.tuples(st.integers(1, 10), st.integers(1, 20_000)), min_size=1, max_size=6),
+    lot_size=st.sampled_from([20, 30, 60, 65]),
+)
+def test_the_money_of_fills_at_several_prices_is_exact_although_the_broker_says_an_average(parts, lot_size):
+    """Lots at ticks, told as the average with four decimals, as the order book has it."""
+    contract = replace(CONTRACT, lot_size=lot_size)
+    quantity = sum(lots for lots, _ in parts) * lot_size
+    exact_paise = sum(lots * lot_size * ticks * 5 for lots, ticks in parts)
+    average_rupees = round(exact_paise / quantity / 100, 4)
+    told_paise = round(average_rupees * 100 * quantity)
+    assert exact_value_paise(told_paise, quantity, contract) == exact_paise
+
+
+@pytest.mark.parametrize(
+    ("told_paise", "quantity", "exact_paise"),
+    [
+        (6_500_00, 65, 6_500_00),
+        (6_500_01, 65, 6_500_00),  # the average's last decimal
+        (6_500_65, 65, 6_500_65),  # a price off the tick: not what rounding does
+        (3_300_01, 33, 3_300_01),  # not whole lots
+        (0, 65, 0),
+    ],
+)
+def test_only_what_rounding_can_have_moved_is_put_right(told_paise, quantity, exact_paise):
+    assert exact_value_paise(told_paise, quantity, CONTRACT) == exact_paise

@@ -15,7 +15,8 @@ NEXT_STEPS: dict[Occasion, str] = {
     "session crashed": "The guardian looks at the broker now and closes what is open; its own message follows. "
     "Starting the session's deployment again takes the day up where it was.",
     "session late": "It starts as soon as a worker is up, and trades the rest of the day. Is the worker running?",
-    "evening failed": "It is tried once more. Nothing is at stake at the broker.",
+    "evening failed": "A first failure is tried once more by itself; after a second one run the deployment again. "
+    "Nothing is at stake at the broker.",
 }
 
 

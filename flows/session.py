@@ -110,6 +110,10 @@ def trade_day(params: Params, day: date) -> State[Any]:
                 message=f"{connections.session_id} is traded by {rival.owner}. Nothing was done here.",
             )
         log.info("session %s begins", connections.session_id)
+        log.info(
+            "position and P&L: this run's Artifacts, %s; to close everything now: the deployment squareoff",
+            f"{params.index}-{params.mode}-position".lower(),
+        )
         keep_settings(connections)
         day_over = True
         try:

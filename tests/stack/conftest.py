@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -21,8 +22,65 @@ from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 PROJECT = Path(__file__).resolve().parents[2]
 
 
+# Buys at once and holds until something else than the indicators ends it.
+HOLD = {
+    "supertrend_period": 1,
+    "macd_confirmation": False,
+    "htf_filter": False,
+    "flip_only": False,
+    "stop_loss_points": 0,
+    "min_hold_seconds": 7_200,
+    "max_trades_per_day": 1,
+    "daily_max_loss": 0,
+}
+
+
 class Stack(LocalStack):
     """The local stack, brought back where an earlier test killed a part of it."""
+
+    def wait_for(self, condition, what, timeout_s=240):
+        """What `condition` returns once it is true."""
+        deadline = Deadline(timeout_s)
+        while not (met := condition()):
+            assert not deadline.passed, f"{what} did not come within {timeout_s} s\n{self.worker_log()[-4000:]}"
+            pause(0.1)
+        return met
+
+    def worker_log(self):
+        return (self.logs / "prefect-worker.log").read_text(errors="replace")
+
+    def restart_worker(self, environment):
+        """The worker's environment is that of every run it starts from now on."""
+        self.environment |= environment
+        self.stop("prefect-worker")
+        self.start_worker()
+
+    def runs_of(self, deployment, since=()):
+        """Runs of a deployment that have begun and are not among `since`."""
+        found = requests.post(
+            f"{self.api_url}/flow_runs/filter",
+            json={"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"},
+            timeout=30,
+        ).json()
+        return [run for run in found if run["id"] not in since and run["state"]["type"] not in {"SCHEDULED", "PENDING"}]
+
+    def processes_of_run(self, run_id):
+        """The process that works for a flow run, and what it started."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
+                    found.append(process)
+        return found
+
+    def kill_run(self, run_id):
+        """End the run's process with SIGKILL, as a crash would; return whether there was one."""
+        processes = self.processes_of_run(run_id)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+        return bool(processes)
 
     def revive(self):
         if not self.is_alive("prefect-server"):
@@ -31,6 +89,12 @@ class Stack(LocalStack):
             self.await_server()
             self.create_work_pool()
             self.deploy()
+
+
+@pytest.fixture
+def hold():
+    """Settings of a session that buys at once and holds."""
+    return dict(HOLD)
 
 
 @pytest.fixture(scope="session")
@@ -77,14 +141,10 @@ class Session:
         return requests.get(f"{self.url}/control/truth", timeout=30).json()
 
     def wait_for(self, condition, what, timeout_s=240):
-        deadline = Deadline(timeout_s)
-        while not (met := condition()):
-            assert not deadline.passed, f"{what} did not come within {timeout_s} s\n{self.worker_log()[-4000:]}"
-            pause(0.1)
-        return met
+        return self.stack.wait_for(condition, what, timeout_s)
 
-    def worker_log(self):
-        return (self.stack.logs / "prefect-worker.log").read_text(errors="replace")
+    def position_is_open(self):
+        return [trade for trade in self.ledger.trades(self.session_id) if trade.open_quantity]
 
     def final_state(self, run_id=None, timeout_s=240):
         def ended():
@@ -128,14 +188,14 @@ def begin(stack, tmp_path):
             opened.callback(stack.stop, "simulator")
             opened.callback(end_tree, simulator.process.pid)
             # The worker's environment is the session's and that of the runs that follow it.
-            stack.environment |= {
-                "BOT_HOME": str(home),
-                "BOT_LEDGER_URL": ledger_url,
-                "BOT_SIMULATOR_URL": url,
-                "BOT_NOTIFY_URLS": notify,
-            }
-            stack.stop("prefect-worker")
-            stack.start_worker()
+            stack.restart_worker(
+                {
+                    "BOT_HOME": str(home),
+                    "BOT_LEDGER_URL": ledger_url,
+                    "BOT_SIMULATOR_URL": url,
+                    "BOT_NOTIFY_URLS": notify,
+                }
+            )
             api = PrefectApi(stack.api_url)
             run_id = api.start(
                 "daily-session/rehearsal", {"params": {"index": index, "mode": "rehearsal", **params}, "day": day}

@@ -10,26 +10,11 @@ from tasks.pages.summary import DaySummary
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
 
 SPEED = 0.25
-# Buys at once and holds until something else than the indicators ends it.
-HOLD = {
-    "supertrend_period": 1,
-    "macd_confirmation": False,
-    "htf_filter": False,
-    "flip_only": False,
-    "stop_loss_points": 0,
-    "min_hold_seconds": 7_200,
-    "max_trades_per_day": 1,
-    "daily_max_loss": 0,
-}
 
 
-def position_is_open(session):
-    return [trade for trade in session.ledger.trades(session.session_id) if trade.open_quantity]
-
-
-def test_the_position_is_closed_on_time_when_the_prefect_server_dies_in_mid_day(begin):
-    session = begin(entry_start="13:30:00", **HOLD)
-    session.wait_for(lambda: position_is_open(session), "a position")
+def test_the_position_is_closed_on_time_when_the_prefect_server_dies_in_mid_day(begin, hold):
+    session = begin(entry_start="13:30:00", **hold)
+    session.wait_for(session.position_is_open, "a position")
     session.stack.kill("prefect-server")
     assert session.market_now_ms() < session.key_ms("15:00:00"), "the server was to die in mid-day"
     session.wait_for(lambda: session.ledger.charges(session.session_id), "the evening's bookkeeping")
@@ -41,10 +26,10 @@ def test_the_position_is_closed_on_time_when_the_prefect_server_dies_in_mid_day(
     assert all(position["net_quantity"] == 0 for position in session.truth()["positions"])
 
 
-def test_a_squareoff_run_closes_the_position_within_two_seconds(begin):
+def test_a_squareoff_run_closes_the_position_within_two_seconds(begin, hold):
     # A quarter of real time, so that a busy machine does not decide; the two seconds are the market's.
-    session = begin(speed=SPEED, start="09:29:50", **HOLD)
-    session.wait_for(lambda: position_is_open(session), "a position")
+    session = begin(speed=SPEED, start="09:29:50", **hold)
+    session.wait_for(session.position_is_open, "a position")
     market_ms, real_ms = session.market_now_ms(), real_now_ms()
     run_id = session.api.start("squareoff/squareoff", {"reason": "test"})
     state = session.final_state(run_id)

@@ -1,0 +1,85 @@
+"""What watches over the runs: `bot bootstrap` creates it, and each automation fires when its run really dies."""
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.bootstrap import bootstrap
+from flows.demo import PrefectApi
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+
+SILENT_AFTER_S = 35.0
+AUTOMATIONS = {"silent session", "crashed session", "late session", "failed evening", "evening once more"}
+
+
+def changes(stack):
+    with temporary_settings({PREFECT_API_URL: stack.api_url}):
+        done = bootstrap(stack.project, silent_after_s=SILENT_AFTER_S)
+    return {step.what: step.how for step in done if step.how != "unchanged"}
+
+
+def ended(stack, deployment, before):
+    """The new runs of a deployment, once there are some and all have ended."""
+    runs = stack.runs_of(deployment, before)
+    return runs if runs and all(run["state"]["type"] in {"COMPLETED", "FAILED", "CRASHED"} for run in runs) else None
+
+
+def test_bootstrapping_again_changes_nothing_and_mends_what_was_switched_off(stack):
+    changes(stack)
+    assert changes(stack) == {}
+    with temporary_settings({PREFECT_API_URL: stack.api_url}), get_client(sync_client=True) as client:
+        known = {automation.name: automation for automation in client.read_automations()}
+        assert set(known) >= AUTOMATIONS
+        client.pause_automation(known["late session"].id)
+    assert changes(stack) == {"automation late session": "changed"}
+    assert changes(stack) == {}
+
+
+@pytest.mark.parametrize("dies_too", ["the process alone", "with its worker"])
+def test_a_session_that_dies_with_a_position_is_told_closed_and_marked(begin, hold, web_hook, dies_too):
+    """Its worker says that the process is gone; with the worker dead as well, the missing heartbeats do."""
+    session = begin(speed=1, start="09:29:50", notify=web_hook.url, **hold)
+    stack = session.stack
+    changes(stack)
+    before = {run["id"] for name in ("guardian", "alarm") for run in stack.runs_of(name)}
+    session.wait_for(session.position_is_open, "a position")
+    if dies_too == "with its worker":
+        stack.kill("prefect-worker")
+        stack.kill_run(session.run_id)
+        assert session.api.run(session.run_id)["state"]["type"] == "RUNNING", "nobody was there to say so"
+        stack.start_worker()
+    else:
+        assert stack.kill_run(session.run_id)
+    state = session.final_state()
+    assert state["type"] == "CRASHED", state
+    (guarded,) = session.wait_for(lambda: ended(stack, "guardian", before), "the guardian's run")
+    assert guarded["state"]["name"] == "ClosedByGuardian", guarded["state"]
+    assert all(position["net_quantity"] == 0 for position in session.truth()["positions"])
+    told = session.wait_for(lambda: ended(stack, "alarm", before), "the alarm")
+    assert any(run["name"].startswith("session crashed: rehearsal") for run in told)
+    titles = session.wait_for(
+        lambda: [heard["title"] for heard in web_hook.heard if "session crashed" in heard["title"]], "the alert"
+    )
+    assert "2026-11-20 NIFTY rehearsal" in titles[0]
+
+
+def test_an_evening_job_that_dies_is_tried_once_more_and_told(stack, web_hook, tmp_path):
+    changes(stack)
+    stack.restart_worker(
+        {
+            "BOT_HOME": str(tmp_path),
+            "BOT_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}",
+            "BOT_NOTIFY_URLS": web_hook.url,
+            "BOT_SIMULATOR_URL": "http://127.0.0.1:1",
+        }
+    )
+    api = PrefectApi(stack.api_url)
+    # No such session: it fails, and waits ten seconds before it asks again; that is when it dies.
+    run_id = api.start("reconciliation/reconciliation", {"session_id": "2026-11-20/NIFTY/rehearsal/none"})
+    stack.wait_for(lambda: api.run(run_id)["state"]["type"] == "RUNNING" and stack.kill_run(run_id), "the run")
+    stack.wait_for(lambda: api.run(run_id)["run_count"] == 2, "the second attempt")
+    stack.wait_for(lambda: [heard for heard in web_hook.heard if "evening failed" in heard["title"]], "the alert")
+    stack.wait_for(lambda: stack.kill_run(run_id), "its process")
+    stack.wait_for(lambda: api.run(run_id)["state"]["type"] == "CRASHED", "its end")
+    assert api.run(run_id)["run_count"] == 2

@@ -706,7 +706,8 @@ def test_scenario(name):
         for output in outputs:
             sound(output, desk.now_ms, side)
         life += [f"{seconds:<5}{words}" for output in outputs if (words := recorded(output)) is not None]
-    assert life == LIVES[name]
+    told_now = "\n".join([f"== {name}", *life])
+    assert life == LIVES.get(name), f"order_lives.txt says otherwise; if this is meant, it should say:\n{told_now}"
 
 
 def test_every_life_is_written_down():

@@ -137,13 +137,19 @@ def automations(*, guardian_id: Any, alarm_id: Any, silent_after_s: float) -> tu
         ),
         AutomationCore(
             name="failed evening",
-            description="An evening job that failed the first time is run once more.",
+            description="The operator hears of every evening job that failed.",
+            trigger=_when("evening", state_types=["FAILED", "CRASHED"]),
+            actions=[alarm("evening failed")],
+        ),
+        AutomationCore(
+            name="evening once more",
+            description="An evening job that failed at its first attempt is run once more.",
+            # A job that tried again by itself is at its second attempt.
             trigger=_when("evening", state_types=["FAILED", "CRASHED"], run_count="1"),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.SCHEDULED, name="AwaitingRetry", message="Failed once: tried again, once."
-                ),
-                alarm("evening failed"),
+                )
             ],
         ),
     )

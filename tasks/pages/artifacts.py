@@ -158,7 +158,7 @@ def render_controls(controls: Mapping[str, str]) -> str:
 
     return (
         f"**STOP: {link('squareoff')}** closes everything now; {link('halt')} takes no new entries; "
-        f"{link('stop')} closes and ends the session. Each is a deployment: open it and press Run."
+        f"{link('stop')} closes and ends the session. Each opens a form: press Submit."
     )
 
 
@@ -291,12 +291,12 @@ class PrefectArtifacts:
             self._ids[key] = created.id
 
     def controls(self) -> Mapping[str, str]:
-        """The pages of the control deployments. StoreUnavailable."""
+        """The forms of the control deployments. StoreUnavailable."""
         with _unavailable():
             wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=["control"]))
             found = self._connected().read_deployments(deployment_filter=wanted)
         pages = f"{PREFECT_UI_URL.value() or ''}/deployments/deployment"
-        return {deployment.name: f"{pages}/{deployment.id}" for deployment in found}
+        return {deployment.name: f"{pages}/{deployment.id}/run" for deployment in found}
 
     def _connected(self) -> SyncPrefectClient:
         if self._client is None:

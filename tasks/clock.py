@@ -231,7 +231,12 @@ def _in_slice_order(arrived: list[Any], now_ms: int) -> list[Any]:
     """
     prices = [event for event in arrived if isinstance(event, Tick | PoisonedTick)]
     others = [replace(event, at_ms=now_ms) for event in arrived if not isinstance(event, Tick | PoisonedTick)]
-    return prices + sorted(others, key=lambda event: type(event).__name__)
+    return prices + sorted(others, key=_source)
+
+
+def _source(event: Any) -> str:
+    """Where an event came from. Events of one source keep their order: a loss and a return must not change places."""
+    return f"Feed of {event.feed}" if hasattr(event, "feed") else type(event).__name__
 
 
 def read_market_clock(control_url: str) -> dict[str, Any]:

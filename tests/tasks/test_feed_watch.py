@@ -3,6 +3,8 @@
 import pytest
 
 from strategy.actions import Severity
+from strategy.events import Tick
+from tasks.clock import _in_slice_order
 from tasks.feed import FeedConnected, FeedLost, FeedName
 from tasks.trading.feeds import FeedWatch
 
@@ -52,3 +54,13 @@ def test_the_alert_says_why_and_what_goes_on_meanwhile(feed):
     assert (alert.at_ms, alert.severity) == (AT_MS, Severity.CRITICAL)
     assert "805: another process" in alert.message
     assert {FeedName.MARKET: "quotes", FeedName.ORDERS: "book"}[feed] in alert.message
+
+
+def test_in_lock_step_a_loss_and_a_return_of_one_slice_do_not_change_places():
+    """Events of a slice are ordered by where they came from, whichever thread was faster; not those of one feed."""
+    lost = FeedLost(at_ms=AT_MS, feed=FeedName.MARKET, reason="reset", grave=False, retry_after_s=0.0)
+    back = FeedConnected(at_ms=AT_MS, feed=FeedName.MARKET, connections=2)
+    orders = FeedConnected(at_ms=AT_MS, feed=FeedName.ORDERS, connections=1)
+    tick = Tick(at_ms=AT_MS, security="IDX_I:13", price_paise=1)
+    for arrived in ([lost, back, orders, tick, lost, back], [orders, lost, back, lost, back, tick]):
+        assert _in_slice_order(arrived, AT_MS) == [tick, lost, back, lost, back, orders]

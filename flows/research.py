@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -15,6 +15,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def register(app: App) -> None:
     """Add the commands to `bot`."""
     app.command(backtest)
+    app.command(sweep)
 
 
 def backtest(
@@ -67,6 +68,56 @@ def backtest(
     return 0
 
 
+def sweep(
+    grid: Path,
+    *,
+    runner: Literal["local", "dask"] = "local",
+    address: str | None = None,
+    best: int = 20,
+    home: Path = PROJECT / ".bot",
+) -> int:
+    """Try every combination of a grid file, rank them, and say what the best one is worth. Started again, it goes on.
+
+    Args:
+        grid: recordings, fixed settings and values to combine, as YAML (docs/research.md shows one).
+        runner: local uses all cores of this machine; dask a cluster, through a Prefect run.
+        address: the Dask scheduler, tcp://host:8786; a cluster on this machine if not given.
+        best: so many rows are printed; all of them are in ranking.csv.
+        home: where results and reports go.
+    """
+    from tasks.backtest.grid import GridError, read_grid
+
+    with _plain_errors(GridError):
+        read = read_grid(grid)
+        if runner == "dask":
+            from flows.sweep import sweep as sweep_flow
+
+            state = sweep_flow(str(grid.resolve()), "dask", address, return_state=True)
+            print(f"{state.name}: {state.message}")
+            if not state.is_completed():
+                return 1
+        from rich.console import Console
+        from rich.table import Table
+
+        from tasks.backtest.ranking import rank, render_ranking
+        from tasks.backtest.sweep import run_sweep, sweep_name
+        from tasks.backtest.sweep_page import write_sweep
+
+        store = home.resolve() / "sweeps" / "outcomes.sqlite"
+        with _progress("combinations") as hear:
+            ranking = rank(run_sweep(read, store, progress=hear), read.axes)
+        head, *rows = render_ranking(ranking, most=best)
+        table = Table(*(name.replace("_", " ") for name in head), box=None)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table)
+        if read.contradictory:
+            print(f"{read.contradictory} contradictory combinations left out")
+        print(ranking.warning)
+        print(f"report: {write_sweep(ranking, home.resolve(), sweep_name(read))}")
+    return 0
+
+
 def settings_of(assignments: "list[str] | tuple[str, ...]") -> dict[str, Any]:
     """`name=value` pairs as settings. Raises ValueError."""
     found: dict[str, Any] = {}
@@ -79,13 +130,14 @@ def settings_of(assignments: "list[str] | tuple[str, ...]") -> dict[str, Any]:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def _plain_errors(*more: type[Exception]) -> Iterator[None]:
     """What is wrong with the input is said in one message, without a traceback."""
     from strategy.recordings import RecordingError
 
+    faults: tuple[type[Exception], ...] = (RecordingError, ValueError, *more)
     try:
         yield
-    except (RecordingError, ValueError) as error:
+    except faults as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None
 

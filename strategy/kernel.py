@@ -751,6 +751,10 @@ def walk(
             last, bid, ask = _quote_at(ticks, days, day, quoted, strike, is_call, rules)
             reference = bid or last
             f = exit_key // 4 + 1
+            if rules.daily_paise and exit_key % 4 == 0:
+                # The quote of the tick that closed the candle comes after the decision, and may breach the day's limit.
+                last, bid, ask = _quote_at(ticks, days, day, f - 1, strike, is_call, rules)
+                halted = halted or realised + quantity * last - value <= -rules.daily_paise
             if f < end_tick:
                 last, bid, ask = _quote_at(ticks, days, day, f, strike, is_call, rules)
                 price = max(5, min(reference, bid) - rules.slippage_paise)

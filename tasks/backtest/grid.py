@@ -146,6 +146,8 @@ def read_grid(file: Path) -> Grid:
     unknown = sorted((axes.keys() | read.settings.keys()) - Params.model_fields.keys())
     if unknown:
         raise GridError(f"expected settings of the rules, found {', '.join(unknown)} in {file}")
+    if "index" in axes:
+        raise GridError(f"expected one index, found several in the grid of {file}; sweep each by itself")
     empty = sorted(name for name, values in axes.items() if not values)
     if empty or not axes:
         raise GridError(f"expected values for each swept setting, found none for {', '.join(empty) or 'any'} in {file}")

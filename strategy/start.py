@@ -9,7 +9,7 @@ Invariants:
 
 from collections.abc import Sequence
 
-from strategy.actions import Action, Adopt, Enter, ExitReason, Explanation, Severity
+from strategy.actions import Action, Adopt, Enter, Exit, ExitReason, Explanation, Severity
 from strategy.candles import Candle, IndexTicks
 from strategy.duties import with_halts_of_day, with_settled
 from strategy.events import Fill, IntentClosed, Outcome, Side
@@ -68,6 +68,10 @@ def start(
         state = ending(state, ExitReason.MANUAL)
     state, taken_over = _with_unknown(state, history, params)
     state, halts = with_halts_of_day(state, plan, params)
+    if any(isinstance(decided, Exit) and decided.reason is ExitReason.DAILY_MAX_LOSS for decided in intents):
+        # The exit was committed before its halt was written down; a crash in between lifts nothing.
+        state, halted_now = halted(state, Halt.DAILY_MAX_LOSS)
+        halts += halted_now
     state, wish = with_wish(state, ())
     return state, taken_over + halts + wish
 

@@ -1,6 +1,7 @@
 """Orders, commands, silence and restarts as a trader would tell them."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -890,6 +891,20 @@ def test_an_exit_without_its_entry_is_refused_at_the_start(rules):
     (exit_,) = world.actions(Exit)
     with pytest.raises(ValueError, match="exit intent 2 is of trade 1, which has no entry"):
         rules.World(rules.params(), history=History(intents=(PastIntent(decided=exit_),)))
+
+
+def test_the_days_loss_ends_the_day_also_when_its_exit_fills_better_and_the_halt_was_never_written(rules):
+    """Killed between the exit's commit and the record of the halt: what the exit was for is known from the exit."""
+    world = rules.play("""
+        with daily_max_loss=650
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:daily_max_loss, halted:daily_max_loss
+        09:31:06      sold      95.00         -
+    """)
+    history = replace(world.past(), halts=())
+    again = rules.World(rules.params(daily_max_loss=650), history=history, started_ms=rules.at_ms("09:31:10"))
+    assert rules.render(again.log[0][1]) == "halted:daily_max_loss"
+    assert again.state.gate.halts == ("daily_max_loss",)
 
 
 def test_start_times(rules):

@@ -123,7 +123,8 @@ def ledger_book(ledger: Ledger, session_id: str) -> Book:
                     quantity=order.quantity,
                     filled_quantity=quantity,
                     filled_value_paise=value_paise,
-                    is_open=not any(_is_end(event) for event in events),
+                    # Killed between the last fill and the word of the broker's end, a start asks no more: it is filled.
+                    is_open=quantity < order.quantity and not any(_is_end(event) for event in events),
                 )
             )
     return Book(orders=tuple(orders), net_quantities=dict(net))

@@ -5,6 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strategy.events import Side
+from tasks.evening.reconciliation import ledger_book
 
 # Prices in rupees per unit, charges in rupees; "75@100.05" is a fill. Lines are intents in order.
 DAYS = {
@@ -203,3 +204,12 @@ def test_cash_in_is_cash_out_plus_profit_to_the_paisa(trips, ledger, new_day):
             sum(t.open_quantity for t in trades),
         )
     ]
+
+
+def test_an_order_that_is_filled_is_over_without_the_brokers_word_for_it(ledger, lease, day):
+    """The fill was recorded, the process was killed, and no start asks about a filled order again."""
+    for number, filled in ((1, 75), (2, 25)):
+        ledger.record_intent(day.intent(number))
+        ledger.record_order_event(day.event(number))
+        ledger.record_fill(day.fill(number, filled))
+    assert [order.is_open for order in ledger_book(ledger, day.session_id).orders] == [False, True]

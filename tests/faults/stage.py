@@ -32,13 +32,13 @@ SESSION_ID = f"{DAY}/NIFTY/rehearsal/{REHEARSAL_CLIENT_ID}"
 STARTS_MAX = 40
 END_LIMIT_S = 120.0
 
-# Four minutes with an order every few seconds; stops trail, limits are out of the way.
+# Two and a half minutes with an order every few seconds; stops trail, limits are out of the way.
 BUSY = {
     "candle_seconds": 5, "supertrend_period": 3, "supertrend_multiplier": 1.0, "flip_only": False,
     "macd_confirmation": False, "htf_filter": False, "min_hold_seconds": 0, "order_cooldown_seconds": 0,
     "max_trades_per_day": 100, "daily_max_loss": 100_000, "stop_loss_points": 3, "target_points": 4,
     "trail_start_points": 1, "trail_step_points": 0.5, "lots": 2,
-    "entry_start": "14:40", "entry_cutoff": "14:43:30", "squareoff_at": "14:43:40",
+    "entry_start": "14:40", "entry_cutoff": "14:42:20", "squareoff_at": "14:42:30",
 }  # fmt: skip
 START = "14:40:00"
 

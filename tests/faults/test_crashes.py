@@ -34,9 +34,9 @@ PLAYS = {
 }
 # Which passages are killed, where the first and the second are not the telling ones; None: each start passes it once.
 NTHS = {
-    "index tick": (1, 40, 300),
-    "option tick": (1, 100, 500),
-    "timer": (1, 2, 60),
+    "index tick": (1, 40, 90),
+    "option tick": (1, 100, 200),
+    "timer": (1, 2, 40),
     "migration, half-way": (3, 9, 2),
 }
 # In every test run: chains of the most telling steps, each killed once.

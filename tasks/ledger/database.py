@@ -16,7 +16,7 @@ from tasks.ledger.rows import Row, Wire
 
 T = TypeVar("T")
 
-URGENT_TIMEOUT_S = 2.0
+URGENT_TIMEOUT_S = 0.5  # the trading loop may be waiting: an exit goes out by the journal after about a second
 PATIENT_TIMEOUT_S = 10.0
 # The revision of migrations/versions that this code was written for.
 SCHEMA_REVISION = "0003"
@@ -58,6 +58,13 @@ class Database(Protocol):
 
     def write(self, work: Callable[[Transaction], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction and commit it. LedgerUnavailable, or what `work` itself raises."""
+        ...
+
+    def write_if(self, guard: tuple[str, Row], statements: Sequence[tuple[str, Row]]) -> bool:
+        """Commit `statements` in one urgent transaction if the query `guard` finds a row; False: nothing was done.
+
+        The row that the guard finds cannot change before the commit. A remote database is asked once.
+        """
         ...
 
     def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:

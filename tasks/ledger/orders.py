@@ -31,6 +31,11 @@ _FENCE = (
     "SELECT lease.fence, lease.owner FROM session JOIN lease ON lease.account = session.account"
     " AND lease.underlying = session.underlying AND lease.mode = session.mode WHERE session.session_id = ?"
 )
+_MAY_RECORD = (
+    "SELECT 1 FROM session JOIN lease ON lease.account = session.account AND lease.underlying = session.underlying"
+    " AND lease.mode = session.mode WHERE session.session_id = ? AND lease.fence = ? AND lease.owner IS NOT NULL"
+    " AND NOT EXISTS (SELECT 1 FROM intent WHERE intent.session_id = ? AND intent.intent = ?)"
+)
 _ORDERS = (
     "SELECT o.intent, " + ", ".join(f"o.{column}" for column in ORDER.columns) + " FROM client_order o"
     " WHERE o.session_id = ?{also} ORDER BY o.intent, o.slice_number"
@@ -48,6 +53,12 @@ def record_intent(database: Database, intent: IntentRecord, *, already_sent: boo
     """Commit the intent and its orders; LeaseLost when its fence is not current, and nothing is recorded."""
     row = encoded(INTENT, database.wire, [intent])[0]
     orders = encoded(ORDER, database.wire, intent.orders)
+    if not already_sent and database.write_if(
+        (_MAY_RECORD, (intent.session_id, intent.fence, intent.session_id, intent.intent)),
+        [(_NEW_INTENT, row), *((_NEW_ORDER, (intent.session_id, intent.intent, *order)) for order in orders)],
+    ):
+        return
+    # Known already, sent already, or the lease is another's: find out which, and say so.
 
     def work(transaction: Transaction) -> None:
         if not already_sent:

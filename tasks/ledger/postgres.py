@@ -34,6 +34,10 @@ def _in_psycopg(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
+class _GuardFailed(Exception):
+    """The guard of a `write_if` found no row."""
+
+
 class PostgresTransaction:
     """Statements on one connection."""
 
@@ -47,6 +51,15 @@ class PostgresTransaction:
     def run(self, sql: str, *values: Any) -> int:
         """Execute; how many rows it touched."""
         return self._connection.execute(_in_psycopg(sql), values).rowcount
+
+    def run_together(self, statements: Sequence[tuple[str, Row]]) -> None:
+        """Execute one after the other, sent at once; _GuardFailed when one divides by zero."""
+        try:
+            with self._connection.pipeline():
+                for sql, values in statements:
+                    self._connection.execute(_in_psycopg(sql), values)
+        except psycopg.errors.DivisionByZero as failed:
+            raise _GuardFailed from failed
 
     def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """Insert many rows, skipping those whose key is known."""
@@ -121,6 +134,24 @@ class PostgresDatabase:
     def write(self, work: Callable[[PostgresTransaction], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction and commit it; again if the connection proves to be dead."""
         return self._run(work, urgent=urgent, read_only=False)
+
+    def write_if(self, guard: tuple[str, Row], statements: Sequence[tuple[str, Row]]) -> bool:
+        """Commit `statements` in one urgent transaction if the query `guard` finds a row.
+
+        Everything travels together: a guard that finds nothing divides by zero, which undoes the transaction without
+        the answer having to be awaited before the rest is sent.
+        """
+        query, values = guard
+        demanded = f"SELECT 1 / COUNT(*) FROM ({query}{self.share_lock}) AS found"
+
+        def work(transaction: PostgresTransaction) -> None:
+            transaction.run_together([(demanded, values), *statements])
+
+        try:
+            self._run(work, urgent=True, read_only=False)
+        except _GuardFailed:
+            return False
+        return True
 
     def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:
         """Read, seeing one consistent state."""

@@ -94,6 +94,18 @@ class SqliteDatabase:
         finally:
             self._writing.release()
 
+    def write_if(self, guard: tuple[str, Row], statements: Sequence[tuple[str, Row]]) -> bool:
+        """Commit `statements` in one urgent transaction if the query `guard` finds a row."""
+
+        def work(transaction: SqliteTransaction) -> bool:
+            if not transaction.rows(guard[0], *guard[1]):
+                return False
+            for sql, values in statements:
+                transaction.run(sql, *values)
+            return True
+
+        return self.write(work, urgent=True)
+
     @staticmethod
     def _commit(work: Callable[[SqliteTransaction], T], connection: sqlite3.Connection) -> T:
         connection.execute("BEGIN IMMEDIATE")

@@ -17,7 +17,9 @@ import pytest
 from strategy.events import Side, Tick
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.check import check
+from tasks.ledger.database import URGENT_TIMEOUT_S
 from tasks.ledger.store import Ledger, migrate
+from tasks.orders.execution import COMMIT_PATIENCE_S
 
 LIMIT_S = 0.3
 # Far above every limit here, far below a hang: what "bounded" means on a machine that does other things as well.
@@ -306,7 +308,7 @@ def test_sqlite_syncs_every_commit_and_waits_for_others(sqlite_ledger_url, open_
             connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
-        assert settings == ["wal", 2, 1, 2_000 if urgent else 10_000]
+        assert settings == ["wal", 2, 1, 500 if urgent else 10_000]
 
 
 # PostgreSQL
@@ -374,3 +376,8 @@ def test_side_is_a_side(ledger, lease, day):
     """Enumerations come back as such, whatever the driver makes of them."""
     ledger.record_intent(day.intent(1))
     assert ledger.intents(day.session_id)[0].side is Side.BUY
+
+
+def test_an_exit_waits_for_the_ledger_no_longer_than_a_second():
+    # Attempts begin for so long, and the last of them may take its own limit.
+    assert COMMIT_PATIENCE_S + URGENT_TIMEOUT_S <= 1.0

@@ -216,7 +216,7 @@ def _deployments(client: SyncPrefectClient, project: Path, *, renew: bool) -> li
     known = {deployment.name for deployment in client.read_deployments()}
     missing = [name for name in wanted if renew or name not in known]
     if missing:
-        deploy(project, missing, os.environ)
+        deploy(project, missing, {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())})
     hows = {name: "unchanged" if name not in missing else "changed" if name in known else "created" for name in wanted}
     return [Done(what=f"deployment {name}", how=how) for name, how in hows.items()]
 

@@ -1,12 +1,25 @@
 """The daily session before it trades: which days it skips, what it refuses, and in which words."""
 
 import datetime as dt
+import threading
 
 import pytest
 import time_machine
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.context import get_run_context
 
-from flows.session import daily_session
+from flows.arming import arm_live, disarm_live
+from flows.session import APPROVAL_UNTIL, approved, daily_session
+from strategy.instruments import Underlying
 from strategy.params import Params
+from tasks.arming import arm, why_not_armed
+from tasks.clock import IST, pause
+from tasks.connect import open_ledger
+from tasks.ledger.records import SessionKey
+from tasks.settings import Settings
 
 pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.xdist_group("prefect")]
 
@@ -59,3 +72,121 @@ def test_a_failed_session_says_what_to_set_and_the_operator_hears_of_it(monkeypa
     assert "daily-session" in heard["title"]
     assert "Failed" in heard["title"]
     assert "BOT_SIMULATOR_URL is not set" in heard["message"]
+
+
+MONDAY = dt.datetime(2026, 11, 23, 9, 0, tzinfo=IST)
+LIVE = Params(mode="live")
+KEY = SessionKey(account="1000000001", underlying=Underlying.NIFTY, mode="live", day=MONDAY.date())
+
+
+@pytest.mark.usefixtures("_paper_account")
+def test_a_live_run_that_nobody_armed_trades_nothing_and_says_so(monkeypatch, web_hook):
+    monkeypatch.setenv("BOT_NOTIFY_URLS", web_hook.url)
+    with time_machine.travel(MONDAY, tick=True):
+        state = daily_session(LIVE, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "NotArmed")
+    assert "NIFTY is not armed for 2026-11-23" in state.message
+    (heard,) = web_hook.heard
+    assert "LIVE NIFTY: not armed, nothing is traded" in heard["title"]
+
+
+@pytest.mark.usefixtures("_paper_account")
+def test_a_live_run_with_other_settings_than_armed_trades_nothing():
+    with open_ledger() as ledger:
+        arm(ledger, KEY.account, LIVE, [KEY.day], "trader")
+    with time_machine.travel(MONDAY, tick=True):
+        state = daily_session(Params(mode="live", lots=2), return_state=True)
+    assert state.name == "NotArmed"
+    assert "lots 2 instead of 1" in state.message
+
+
+@pytest.fixture
+def ask(monkeypatch, tmp_path):
+    """Run the question before the open on the server, now; `ask(until_s, answer)` returns what came of it."""
+    monkeypatch.setenv("BOT_HOME", str(tmp_path))
+
+    def run(until_s, answer=None):
+        until = dt.datetime.now(IST) + dt.timedelta(seconds=until_s)
+
+        @flow
+        def gate():
+            if answer is not None:
+                run_id = get_run_context().flow_run.id
+                operator = threading.Thread(target=say, args=(run_id, answer))
+                operator.start()
+            said = approved(LIVE, until.date(), until.timetz().replace(tzinfo=None))
+            return said, get_client(sync_client=True).read_flow_run(get_run_context().flow_run.id).state.type.value
+
+        return gate()
+
+    def say(run_id, answer):
+        with get_client(sync_client=True) as client:
+            while not client.read_flow_run(run_id).state.is_paused():
+                pause(0.2)
+            client.resume_flow_run(run_id, run_input={"trade_live": answer})
+
+    return run
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_the_operator_decides_before_the_open(ask, answer):
+    assert ask(60, answer) == (answer, "RUNNING")
+
+
+def test_without_an_answer_in_time_the_day_is_traded_on_paper(ask):
+    assert ask(3) == (False, "RUNNING"), "the run goes on, whatever the server thinks of its pause"
+    assert ask(-1)[0] is False, "past the time nobody is asked"
+    assert dt.time(9, 15) > APPROVAL_UNTIL
+
+
+@pytest.fixture
+def live_deployment(prefect_server):
+    """nifty-live as `prefect deploy` leaves it: its schedule switched off."""
+    deployment = daily_session.to_deployment("nifty-live", parameters={"params": {"index": "NIFTY", "mode": "live"}})
+    deployment.schedules = [
+        DeploymentScheduleCreate(schedule=CronSchedule(cron="0 9 * * *", timezone="Asia/Kolkata"), active=False)
+    ]
+    deployment.apply()
+
+    def is_on():
+        with get_client(sync_client=True) as client:
+            (schedule,) = client.read_deployment_by_name("daily-session/nifty-live").schedules
+            return schedule.active
+
+    return is_on
+
+
+@pytest.mark.usefixtures("_paper_account")
+def test_arming_shows_the_limits_takes_a_typed_word_and_switches_the_schedule_on(live_deployment, capsys):
+    with time_machine.travel(MONDAY - dt.timedelta(hours=1), tick=True):
+        assert arm_live(Underlying.NIFTY, None, 2, confirm="yes") == 1
+        with open_ledger() as ledger:
+            assert why_not_armed(ledger, KEY, LIVE) is not None
+        assert live_deployment() is False
+
+        assert arm_live(Underlying.NIFTY, None, 2, confirm=None, ask=lambda _: "NIFTY 2026-11-23") == 0
+        shown = capsys.readouterr().out
+        assert "REAL MONEY" in shown
+        assert "Mon 23 Nov 2026, Wed 25 Nov 2026" in shown, "the 24th is a holiday"
+        assert "Daily loss limit" in shown
+        with open_ledger() as ledger:
+            assert why_not_armed(ledger, KEY, LIVE) is None
+        assert live_deployment() is True
+
+        assert disarm_live(Underlying.NIFTY) == 0
+        with open_ledger() as ledger:
+            assert "was disarmed" in why_not_armed(ledger, KEY, LIVE)
+        assert live_deployment() is False
+
+
+@pytest.mark.usefixtures("_paper_account")
+def test_what_cannot_be_armed_says_why(live_deployment, capsys):
+    with time_machine.travel(MONDAY, tick=True):
+        assert arm_live(Underlying.NIFTY, dt.date(2026, 11, 24), 1, confirm="NIFTY 2026-11-24") == 1
+        assert arm_live(Underlying.NIFTY, dt.date(2026, 11, 20), 1, confirm="NIFTY 2026-11-20") == 1
+        assert arm_live(Underlying.SENSEX, None, 1, confirm="SENSEX 2026-11-23") == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2026-11-24 is not a trading day" in shown
+    assert "found 2026-11-20" in shown
+    assert "sensex-live was expected on the Prefect server, not found: 'bot bootstrap'" in shown
+    assert Settings().client_id == KEY.account

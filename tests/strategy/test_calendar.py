@@ -213,6 +213,38 @@ class TestOperatorsFacts:
         with pytest.raises(FactsInvalid, match=message):
             session_facts(text)
 
+    @pytest.mark.parametrize(
+        ("text", "place"),
+        [
+            ("[[hours]]\nsince = 1", r"^the operator's facts: \[\[hours\]\] number 1: "),
+            ("[[special]]\nday = 1", r"^the operator's facts: \[\[special\]\] number 1: "),
+            ("[[holiday]]\nday = 1", r"^the operator's facts: \[\[holiday\]\] number 1: "),
+            ("[covers]\nuntil = 2026-01-01", r"^the operator's facts: \[covers\] must hold the dates"),
+            ("[[sto]]", r"^the operator's facts: unknown table sto; "),
+            ("[[a]]\n[[b]]", r"^the operator's facts: unknown table a, b; expected covers, hours, special, "),
+            ("[[holiday]]\nday = 2026-06-01", r"number 1: missing source, name$"),
+            ("[[holiday]]\nx = 1\ny = 2", r"number 1: unknown key x, y; expected source, confirmed, day, name$"),
+            (
+                "[[hours]]\nsince = 2026-06-01\nopen = 10:00:00\nclose = 09:00:00\nsource = 'y'",
+                r"^\[\[hours\]\] since 2026-06-01: .* must rise, found \['10:00:00', '09:00:00'\]$",
+            ),
+            (
+                "[[special]]\nday = 2026-06-01\nname = 'x'\nsource = 'y'\nwindows = [[10:00:00, 09:00:00]]",
+                r"^\[\[special\]\] 2026-06-01: opening",
+            ),
+        ],
+    )
+    def test_a_fault_is_named_with_its_place(self, text, place):
+        with pytest.raises(FactsInvalid, match=place):
+            session_facts(text)
+
+    def test_facts_may_cover_a_single_day(self):
+        facts = session_facts("[covers]\nsince = 2026-11-19\nthrough = 2026-11-19")
+        assert trading_day(date(2026, 11, 19), facts) is not None
+        with pytest.raises(OutsideKnownData):
+            trading_day(date(2026, 11, 20), facts)
+
     def test_every_change_of_the_facts_changes_their_version(self):
         assert facts_version() == facts_version("")
         assert facts_version("[covers]") not in {facts_version(), facts_version("[covers] ")}
+        assert len(facts_version()) == 12

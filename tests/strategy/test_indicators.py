@@ -174,6 +174,20 @@ class TestFirstValues:
         assert rule.atr(state) is None
         assert rule.atr(rule.step(state, 11.0, 9.0, 10.0)) == 2.0
 
+    def test_a_series_as_long_as_the_period_has_one_value_and_a_shorter_one_none(self):
+        values = np.array([1.0, 2.0, 6.0])
+        np.testing.assert_array_equal(ema(values, 3), [np.nan, np.nan, 3.0])
+        np.testing.assert_array_equal(ema(values, 4), [np.nan] * 3)
+        np.testing.assert_array_equal(atr(values + 2.0, values, values, 3)[:2], [np.nan, np.nan])
+        assert atr(values + 2.0, values, values, 3)[2] == pytest.approx((2 + 3 + 6) / 3)
+        assert np.isnan(atr(values + 2.0, values, values, 4)).all()
+
+    def test_directions_are_small_numbers_also_where_there_are_none(self):
+        for length in (0, 1, 2, 5):
+            column = np.arange(length, dtype=float)
+            lines, directions = supertrend(column + 1.0, column, column, 2, 1.0)
+            assert (len(lines), len(directions), directions.dtype) == (length, length, np.int8)
+
     def test_macd_is_known_from_slow_on_and_its_signal_from_slow_plus_signal_minus_one(self):
         lines, signals = step_macd(Macd(2, 4, 3), range(1, 11))
         assert [line is not None for line in lines] == [False] * 3 + [True] * 7
@@ -261,6 +275,9 @@ class TestRefusals:
             (lambda: Macd(26, 12, 9), "larger than the fast one"),
             (lambda: Macd(12, 12, 9), "larger than the fast one"),
             (lambda: Macd(12, 26, 0), "signal period must be at least 1"),
+            (lambda: Macd(0, 12, 9), "MACD fast period must be at least 1, found 0"),
+            (lambda: ema(np.ones(2), 0), "^EMA period must be at least 1, found 0"),
+            (lambda: atr(np.ones(2), np.ones(2), np.ones(2), 0), "^ATR period must be at least 1, found 0"),
             (lambda: atr(np.ones(2), np.ones(3), np.ones(3), 2), "equally long, found 2, 3 and 3"),
         ],
     )

@@ -209,3 +209,35 @@ class TestContractFacts:
     def test_a_row_without_meaning_is_refused(self, row, message):
         with pytest.raises(FactsInvalid, match=message):
             contract_facts(f"[[lot]]\n{row}")
+
+    @pytest.mark.parametrize("table", ["lot", "freeze", "expiry"])
+    def test_a_fault_is_named_with_its_place(self, table):
+        with pytest.raises(
+            FactsInvalid, match=rf"^the operator's facts: \[\[{table}\]\] number 1: unknown key nonsense"
+        ):
+            contract_facts(f"[[{table}]]\nnonsense = 1")
+
+    def test_an_operator_adds_a_freeze_quantity_and_an_expiry_rule(self):
+        """One unit is a quantity; what an operator says of a day replaces what was packaged for it."""
+        facts = contract_facts("""
+            [[freeze]]
+            underlying = "NIFTY"
+            since = 2026-12-01
+            quantity = 1
+            source = "NSE circular"
+
+            [[expiry]]
+            underlying = "FINNIFTY"
+            cycle = "weekly"
+            weekday = "Friday"
+            since = 2026-12-01
+            source = "NSE circular"
+            """)
+        assert facts.freeze_quantity(Underlying.NIFTY, date(2026, 11, 30)) == 1800
+        assert facts.freeze_quantity(Underlying.NIFTY, date(2026, 12, 1)) == 1
+        (weekly,) = [
+            rule
+            for rule in facts.expiry_rules(Underlying.FINNIFTY)
+            if rule.covers(date(2026, 12, 4)) and rule.cycle is Cycle.WEEKLY
+        ]
+        assert weekly.weekday is Weekday.FRIDAY

@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Self
 
 import psutil
-import requests
 
 from tasks.clock import Deadline, pause
 
-WORK_POOL = "trading"
 FREE_MB_NEEDED = 200
 SERVER_START_TIMEOUT_S = 180.0
 SIMULATOR_START_TIMEOUT_S = 60.0
@@ -114,20 +112,6 @@ class LocalStack:
         self._start("prefect-server", command, {"PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": self.api_url})
         return self.api_url
 
-    def await_server(self) -> None:
-        """Wait until the server answers.
-
-        Raises:
-            StackError: it ended or did not answer in time.
-        """
-        deadline = Deadline(SERVER_START_TIMEOUT_S)
-        while True:
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{self.api_url}/health", timeout=2).ok:
-                    return
-            self._demand_alive("prefect-server", deadline)
-            pause(0.2)
-
     def start_simulator(self, options: Sequence[str]) -> str:
         """Start the simulated market and broker; return its URL.
 
@@ -146,26 +130,44 @@ class LocalStack:
             self._demand_alive("simulator", deadline)
             pause(0.05)
 
-    def create_work_pool(self) -> None:
-        """Create the pool that the deployments name.
+    def begin_deploying(self, *names: str, engine_directly: bool = False) -> None:
+        """Create the work pool and these deployments of prefect.yaml (all without names) once the server answers.
+
+        With `engine_directly` a run's process is Prefect's engine from its start: these deployments lie in this
+        folder, so nothing has to be fetched first, which costs a second import of Prefect per run.
+        """
+        direct = ["--engine-directly"] if engine_directly else []
+        self._start("prefect-deploy", ["-m", "deployments.prefect_cli", "deploy", self.api_url, *direct, *names])
+
+    def await_deployed(self) -> None:
+        """Wait until the deployments are there.
 
         Raises:
-            StackError: Prefect refused; the message has its last lines.
+            StackError: Prefect refused, or the server did not start; the message has the last lines.
         """
-        self._run("create the work pool", ["work-pool", "create", WORK_POOL, "--type", "process", "--overwrite"])
+        deploying = next(child for child in self.children if child.name == "prefect-deploy")
+        deadline = Deadline(SERVER_START_TIMEOUT_S)
+        while deploying.process.poll() is None:
+            self._demand_alive("prefect-server", deadline)
+            pause(0.05)
+        self.children.remove(deploying)
+        if deploying.process.returncode != 0:
+            raise StackError(
+                f"Prefect could not create the deployments:\n{_tail(deploying.log.read_text(errors='replace'))}"
+            )
 
-    def deploy(self) -> None:
-        """Create every deployment of prefect.yaml; the work pool must exist.
+    def deploy(self, *names: str) -> None:
+        """Create the work pool and the deployments, and wait for them.
 
         Raises:
-            StackError: Prefect refused; the message has its last lines.
+            StackError: see `await_deployed`.
         """
-        self._run("create the deployments", ["--no-prompt", "deploy", "--all"])
+        self.begin_deploying(*names)
+        self.await_deployed()
 
     def start_worker(self) -> None:
-        """Start the process worker that runs the flows."""
-        command = ["-m", "prefect", "worker", "start", "--pool", WORK_POOL, "--type", "process"]
-        self._start("prefect-worker", [*command, "--install-policy", "never"])
+        """Start the process worker that runs the flows; it waits for the work pool."""
+        self._start("prefect-worker", ["-m", "deployments.prefect_cli", "work", self.api_url])
 
     def keep(self) -> None:
         """Leave everything running after this process; `down(home)` ends it."""
@@ -210,6 +212,9 @@ class LocalStack:
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "10",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_SERVER_DATABASE_TIMEOUT": "30",
+            # Runs are started by hand here; hundreds of scheduled ones would only be in the way.
+            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+            "PYTHONPATH": str(self.project),
             # With the server gone, the evening is done without it rather than a minute later; a busy one gets its time.
             "PREFECT_CLIENT_MAX_RETRIES": "3",
             "NO_PROXY": "127.0.0.1,localhost",
@@ -232,21 +237,6 @@ class LocalStack:
                 preexec_fn=None if self._may_be_kept else _die_with_parent,  # noqa: PLW1509 (started before this process has threads of its own)
             )
         self.children.append(Child(name, process, log))
-
-    def _run(self, purpose: str, arguments: Sequence[str]) -> None:
-        done = subprocess.run(  # noqa: S603 (our own interpreter and arguments)
-            [sys.executable, "-m", "prefect", *arguments],
-            cwd=self.project,
-            env=self.child_environment() | {"PREFECT_CLIENT_MAX_RETRIES": "8"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        with (self.logs / "prefect-deploy.log").open("a") as log:
-            log.write(done.stdout + done.stderr)
-        if done.returncode != 0:
-            raise StackError(f"Prefect could not {purpose}:\n{_tail(done.stdout + done.stderr)}")
 
     def _demand_alive(self, name: str, deadline: Deadline) -> None:
         child = next(child for child in self.children if child.name == name)

@@ -32,6 +32,8 @@ from tasks.pages.summary import DaySummary, render_table, report_path
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 
 REHEARSAL_DAY = date(2026, 11, 20)
+# What a rehearsal can use; the rest of prefect.yaml needs an account, or a server that stays.
+DEPLOYMENTS = ("rehearsal", "squareoff", "halt", "resume", "stop", "tighten", "reconciliation", "analytics")
 WHOLE_RUN_TIMEOUT_S = 900.0
 PLAIN_WIDTH = 110  # where the output goes to a file or a log
 BUSY = (429, 502, 503, 504)
@@ -89,17 +91,18 @@ def _run(options: DemoOptions, console: Console) -> int:
     folder = options.home / "demo" / f"{ist(real_now_ms()):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
     ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
-    migrate(ledger_url)
     environment = {"BOT_HOME": str(folder), "BOT_LEDGER_URL": ledger_url}
     with LocalStack(
         home=options.home, project=options.project, environment=environment, may_be_kept=options.keep
     ) as stack:
         console.print(f"Starting Prefect, a worker and the simulated market in {options.home} …", soft_wrap=True)
+        stack.start_server(options.port)
+        stack.begin_deploying(*DEPLOYMENTS, engine_directly=True)
         simulator_url = _start_simulator(stack, options)
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
-        stack.start_server(options.port)
-        stack.await_server()
-        _deploy(stack)
+        stack.start_worker()
+        migrate(ledger_url)
+        stack.await_deployed()
         api = PrefectApi(stack.api_url)
         clock = read_market_clock(simulator_url)
         parameters["day"] = clock["day"]
@@ -163,19 +166,13 @@ def _start_simulator(stack: LocalStack, options: DemoOptions) -> str:
         "--speed",
         str(options.speed),
     ]
-    arguments += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN]
+    # All packets of a market second in one message: one is taken in faster than nine.
+    arguments += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN, "--stack"]
     if options.recording:
         arguments += ["--recording", str(options.recording)]
     day = options.day or (first_day(options.recording) if options.recording else REHEARSAL_DAY)
     arguments += ["--day", day.isoformat()]
     return stack.start_simulator(arguments)
-
-
-def _deploy(stack: LocalStack) -> None:
-    """The work pool first; then the worker starts up while the deployments are made."""
-    stack.create_work_pool()
-    stack.start_worker()
-    stack.deploy()
 
 
 def first_day(recording: Path) -> date:

@@ -86,8 +86,6 @@ class Stack(LocalStack):
         if not self.is_alive("prefect-server"):
             self.stop()
             self.start_server()
-            self.await_server()
-            self.create_work_pool()
             self.deploy()
 
 

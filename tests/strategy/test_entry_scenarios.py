@@ -182,6 +182,14 @@ SCENARIOS = {
         09:31:30      spot      24478.00      refused:position_open
         09:31:31      sold      95.00         -
     """,
+    "a reversal's own candle is given up by another name once all is sold and the order not ended": """
+        with min_hold_seconds=0, order_cooldown_seconds=0
+        09:31:00      call      100.00        -
+        09:31:25      down      100.00        exit:reversal
+        09:31:26      sell      95.00         -
+        09:31:30      spot      24478.00      refused:order_in_flight
+        09:31:31      exit-ended  FILLED      -
+    """,
     "a halt by the operator, lifted again": """
         09:31:00      spot      24500.00      -
         09:31:05      spot      24490.00      -
@@ -656,6 +664,28 @@ def test_the_wish_does_not_flap(rules):
     for number in range(200):
         world.spot(ms + number * 500, 24_525_00 + (-1) ** number * 10_00)
     assert len(world.actions(Watch)) == 1
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_the_wish_is_renewed_beyond_three_quarters_of_a_strike(rules, way):
+    """At 37.50 points from the strike it stays, a paisa further it goes to the next strike, and stays there likewise."""
+    world = rules.World(rules.params())
+    points = (0, 37_50, 37_51, 50_00 - 37_50, 50_00 + 37_50, 50_00 - 37_51)
+    for second, away in enumerate(points):
+        world.spot(rules.at_ms("09:31:00") + second * 1000, 24_500_00 + way * away)
+    middles = [sorted({contract.strike_points for contract in watch.contracts})[1] for watch in world.actions(Watch)]
+    assert middles == [24_500, 24_500 + way * 50, 24_500]
+
+
+def test_the_wish_is_a_call_and_a_put_with_a_strike_on_either_side(rules):
+    """Counted from the strike that an entry would choose; what is not listed is left out."""
+    world = rules.World(rules.params(moneyness=1))
+    world.spot(rules.at_ms("09:31:00"), 24_500_00)
+    wish = {(contract.strike_points, contract.option_type) for contract in world.actions(Watch)[0].contracts}
+    assert wish == {(24_500, "CE"), (24_550, "CE"), (24_600, "CE"), (24_400, "PE"), (24_450, "PE"), (24_500, "PE")}
+    edge = rules.World(rules.params())
+    edge.spot(rules.at_ms("09:31:00"), 25_500_00)
+    assert {contract.strike_points for contract in edge.actions(Watch)[0].contracts} == {25_450, 25_500}
 
 
 def test_the_wish_always_holds_what_an_entry_would_choose(rules):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,7 @@ SCENARIOS = {
         09:31:15      up        100.00        enter:24500CE
         09:31:16      timer     -             -
         09:31:17      leave     -             cancel, answer
-        09:31:26.999  timer     -             -
+        09:31:26.999  timer     -             alert:index_ticks_stale
         09:31:27      timer     -             alert:handed_over, over:handed over
     """,
     "told to leave with nothing held, it ends": """
@@ -905,6 +906,26 @@ def test_the_days_loss_ends_the_day_also_when_its_exit_fills_better_and_the_halt
     again = rules.World(rules.params(daily_max_loss=650), history=history, started_ms=rules.at_ms("09:31:10"))
     assert rules.render(again.log[0][1]) == "halted:daily_max_loss"
     assert again.state.gate.halts == ("daily_max_loss",)
+
+
+def test_two_days_in_one_process(rules):
+    """The second day begins as any day does: no halt, no loss, no trade and no number of the first is left."""
+    first = rules.play("""
+        with daily_max_loss=650
+        09:31:00      call      100.00        -
+        09:31:05      tick      90.00         exit:daily_max_loss, halted:daily_max_loss
+        09:31:06      sold      90.00         -
+    """)
+    day, expiry = date(2026, 11, 20), date(2026, 11, 23)
+    chain = [
+        rules.contract(strike, kind, expiry=expiry) for strike in range(24_300, 24_750, 50) for kind in ("CE", "PE")
+    ]
+    plan = rules.plan(first.params, day=day, contracts=chain, at="09:00:00")
+    second = rules.World(first.params, plan=plan, started_ms=rules.at_ms("09:14:59", day))
+    entry = second.open_position(rules.at_ms("09:31:00", day), "CE", 100_00)
+    assert (entry.intent, entry.trade) == (1, 1)
+    shown = view(second.state, plan)
+    assert (shown.halts, shown.realised_gross_paise, shown.entries_filled) == ((), 0, 1)
 
 
 def test_start_times(rules):

@@ -78,22 +78,21 @@ def trade_day(work: dict[str, Any]) -> None:
 
 def _watch_the_end(home: Path) -> None:
     """Write down what the session itself counted, for the comparison with the broker's book."""
-    owner, name = owner_of("tasks.trading.session:_finish")
+    owner, name = owner_of("tasks.trading.session:trade")
     original = getattr(owner, name)
 
-    def finish(connections: Any, plan: Any, end: Any) -> Any:
-        done = trades(end.state, plan)
+    def trade(desk: Any, *args: Any, **kwargs: Any) -> Any:
+        end = original(desk, *args, **kwargs)
         counted = {
             "entries": entries_filled(end.state.book),
             "gross_paise": end.state.book.realised_paise,
-            "results_paise": [trade.gross_paise for trade in done],
-            "halts": list(end.state.gate.halts),
+            "results_paise": [trade.gross_paise for trade in trades(end.state, desk.plan)],
             "held": sum(position.held for position in end.state.book.positions),
         }
         (home / "counted.json").write_text(json.dumps(counted))
-        return original(connections, plan, end)
+        return end
 
-    setattr(owner, name, finish)
+    setattr(owner, name, trade)
 
 
 def start(work: dict[str, Any]) -> int:

@@ -15,12 +15,10 @@ from tasks.broker import (
     AuthenticationDead,
     BrokerError,
     BrokerUnavailable,
-    IpRefused,
     NewOrder,
     OrderOutcomeUnknown,
     OrderRejected,
     OrderStatus,
-    RateLimited,
 )
 from tasks.broker.dhan import FixedToken
 from tasks.broker.http import Timeouts
@@ -173,32 +171,6 @@ def test_no_quotes_are_no_request(make_broker, scripted):
 
 # --- could an order be live? ------------------------------------------------------------------------------------------
 
-LOST = {
-    "the reply never comes": ("reply_lost", {"hold_s": 10}, True),
-    "reset after it was taken": ("reset_after", {}, True),
-    "reset before it was taken": ("reset_before", {}, False),
-    "502 page, taken": ("bad_gateway", {"accepted": True}, True),
-    "502 page, not taken": ("bad_gateway", {}, False),
-    "500, taken": ("server_error", {"accepted": True}, True),
-    "empty 202": ("empty_202", {}, True),
-    "dripped beyond patience": ("slow_drip", {"drip_s": 0.3}, True),
-}
-
-
-@pytest.mark.parametrize("case", LOST)
-def test_a_write_without_a_definite_answer_is_unknown_and_sent_once(case, market, broker, contract, cid):
-    fault, settings, taken = LOST[case]
-    limit = far_below(broker, contract)
-    sent = market.calls("place_order")
-    market.fault(fault, at={"call": "place_order"}, **settings)
-    with pytest.raises(OrderOutcomeUnknown):
-        broker.place(buy(contract, limit, cid=cid))
-    market.advance(2)
-    assert market.calls("place_order") == sent + 1, NEVER_SENT_TWICE
-    found = broker.find_order(cid)
-    assert (found is not None) is taken
-    assert sum(order.client_order_id == cid for order in broker.orders()) == taken
-
 
 @pytest.mark.parametrize("call", ["modify_order", "cancel_order"])
 def test_a_lost_answer_to_a_change_is_unknown_and_the_book_decides(call, market, broker, contract, cid):
@@ -214,21 +186,6 @@ def test_a_lost_answer_to_a_change_is_unknown_and_the_book_decides(call, market,
     found = broker.find_order(cid)
     assert found.limit_paise == low + 5 if call == "modify_order" else found.status is OrderStatus.CANCELLED
     assert market.calls(call) == sent + 1, NEVER_SENT_TWICE
-
-
-DEFINITE = {"rate limit": ("rate_storm", RateLimited), "address refused": ("ip_refused", IpRefused)}
-
-
-@pytest.mark.parametrize("case", DEFINITE)
-def test_a_definite_refusal_leaves_no_order(case, market, broker, contract, cid):
-    fault, expected = DEFINITE[case]
-    limit = far_below(broker, contract)
-    market.fault(fault, at={"call": "place_order"})
-    with pytest.raises(expected):
-        broker.place(buy(contract, limit, cid=cid))
-    market.advance(2)
-    assert broker.find_order(cid) is None
-    assert all(order["client_order_id"] != cid for order in market.truth["orders"])
 
 
 def test_a_token_that_dies_leaves_no_order_and_says_so(new_market, newcomer, contract):
@@ -261,17 +218,6 @@ def test_without_a_connection_nothing_was_sent(make_broker, some_contract, close
         broker.place(buy(some_contract))
     with pytest.raises(BrokerUnavailable):
         broker.orders()
-
-
-@pytest.mark.parametrize(
-    "fault", ["reply_lost", "reset_after", "bad_gateway", "server_error", "empty_202", "slow_drip"]
-)
-def test_a_read_without_a_definite_answer_is_unavailable_and_right_again_later(fault, market, broker):
-    settings = {"hold_s": 10} if fault == "reply_lost" else {"drip_s": 0.3}
-    market.fault(fault, at={"call": "fund_limits"}, **settings)
-    with pytest.raises(BrokerUnavailable):
-        broker.available_funds_paise()
-    assert broker.available_funds_paise() > 0
 
 
 def test_the_data_plan_s_end_is_unavailable_and_not_a_dead_token(new_market, newcomer, contract):

@@ -76,22 +76,34 @@ class Day:
     truth: dict
     session_id: str
     ledger_path: Path
+    packets_decoded: int  # by the bot's feed; truth["feed_packets"] has how many were sent
+
+
+class Watched(Connections):
+    """Connections that remember the market they opened."""
+
+    @contextmanager
+    def open_market(self, *, busy):
+        with super().open_market(busy=busy) as market:
+            self.market = market
+            yield market
 
 
 @pytest.fixture
 def rehearse(tmp_path):
-    """Run one whole day; returns a Day."""
+    """Run one day; returns a Day. `--start 14:50` makes it short; `stack=False` sends each packet by itself."""
     runs = 0
 
-    def run(*options, index="NIFTY", day="2026-11-20", notify=(), **settings):
+    def run(*options, index="NIFTY", day="2026-11-20", notify=(), stack=True, **settings):
         nonlocal runs
         runs += 1
         home = tmp_path / f"run{runs}"
         home.mkdir()
         params = Params(index=index, mode="rehearsal", **settings)
-        with simulator(home, "--index", index, "--speed", "0", "--day", day, *options) as url:
+        stacked = ["--stack"] if stack else []
+        with simulator(home, "--index", index, "--speed", "0", "--day", day, *stacked, *options) as url:
             here = Settings(simulator_url=url, home=home, notify_urls=notify)
-            with Connections(params, date.fromisoformat(day), run_id="test", settings=here) as connections:
+            with Watched(params, date.fromisoformat(day), run_id="test", settings=here) as connections:
                 for check in CHECKS:
                     assert check(connections)
                 trade_session(connections)
@@ -99,7 +111,8 @@ def rehearse(tmp_path):
                 price_orders(ledger, session_id, connections.rates)
                 reconcile_session(ledger, connections.broker, session_id, run_id="test", at_ms=connections.now_ms())
                 summary = DaySummary.build(ledger, session_id)
-            return Day(summary, truth(url), session_id, home / "ledger.sqlite3")
+            decoded = connections.market.feed.packets_received
+            return Day(summary, truth(url), session_id, home / "ledger.sqlite3", decoded)
 
     return run
 

@@ -138,6 +138,20 @@ def test_a_longer_packet_of_a_later_protocol_is_read_by_its_own_length():
     assert Decoder().decode(longer + INDEX) == [OPTION_TICK, INDEX_TICK]
 
 
+@given(
+    before=st.sampled_from([b"", QUOTE, full()]),
+    price=st.binary(min_size=4, max_size=4) | st.floats(0.0078125, 99_999, width=32).map(lambda p: struct.pack("<f", p)),
+    ltt=st.sampled_from([0, OPEN_LTT]) | st.integers(0, 2**32 - 1),
+    segment=st.sampled_from([0, 2, 8]),
+)
+def test_a_ticker_whose_header_is_known_is_decoded_as_the_first_one_was(before, price, ltt, segment):
+    knowing, fresh = Decoder(), Decoder()
+    knowing.decode(ticker(100.0, segment=segment))
+    message = before + ticker(0.0, segment=segment)[:8] + price + struct.pack("<I", ltt)
+    assert repr(knowing.decode(message)) == repr(fresh.decode(message))
+    assert knowing.packets == fresh.packets + 1
+
+
 def test_a_hundred_thousand_random_messages_raise_nothing():
     chance = random.Random(8)
     decoder = Decoder()
@@ -146,7 +160,7 @@ def test_a_hundred_thousand_random_messages_raise_nothing():
     decoded = 0
     for number in range(100_000):
         if number % 2:
-            message = bytearray(chance.choice(seeds) + chance.choice(seeds))
+            message = bytearray(b"".join(chance.choices(seeds, k=1 + number // 2 % 2)))
             for _ in range(3):
                 message[chance.randrange(len(message))] = chance.randrange(256)
         else:

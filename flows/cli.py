@@ -367,6 +367,81 @@ def analytics_command(
     return 0
 
 
+@app.command(name="export")
+def export_command(
+    what: Literal["trades", "fills", "candles", "decisions"],
+    file: Path,
+    *,
+    first: Annotated[date | None, Parameter(name="--from")] = None,
+    last: Annotated[date | None, Parameter(name="--to")] = None,
+    index: Annotated[list[IndexName] | None, Parameter(negative="")] = None,
+    mode: Annotated[list[AnalysedMode] | None, Parameter(negative="")] = None,
+    format: Literal["csv", "parquet", "json"] | None = None,  # noqa: A002 (the option's natural name)
+) -> int:
+    """Write trades, fills, candles or decisions of any days to a file, amounts in paise and in rupees, times in IST.
+
+    Args:
+        what: what to write.
+        file: where to; its ending says the format if --format does not.
+        first: the first day; the beginning if not given.
+        last: the last day; now if not given.
+        index: only this index; may be repeated.
+        mode: only this mode; may be repeated; "imported" for the trades of an earlier bot.
+        format: csv, parquet or json.
+    """
+    from typing import cast
+
+    from strategy.closed_trades import TradeFilter
+    from tasks.connect import open_ledger
+    from tasks.evening.exports import ExportRefused, Format, export
+
+    chosen = format or file.suffix.removeprefix(".")
+    if chosen not in ("csv", "parquet", "json"):
+        print(f"expected --format csv, parquet or json, or a file that ends so; found {file.name}")
+        return 2
+    wanted = TradeFilter(first=first, last=last, indices=frozenset(index or ()), modes=frozenset(mode or ()))
+    try:
+        with open_ledger() as ledger:
+            count = export(ledger, what, file, wanted=wanted, file_format=cast("Format", chosen))
+    except ExportRefused as refused:
+        print(refused)
+        return 1
+    print(f"{count} {what} written to {file}")
+    return 0
+
+
+@app.command(name="import-v2")
+def import_earlier(file: Path) -> int:
+    """Take over the trades and candles of Trading Bot V2 from its SQLite file; what cannot be right is listed.
+
+    They show where the mode "imported" is asked for (`bot analytics --mode imported`), and count in nothing else.
+
+    Args:
+        file: the earlier bot's database; it is only read.
+    """
+    from strategy.calendar import session_facts
+    from strategy.instruments import contract_facts
+    from tasks.connect import open_ledger
+    from tasks.evening.earlier_bot import Facts, NotAnEarlierBot, import_v2
+    from tasks.settings import Settings
+
+    settings = Settings()
+    facts = Facts(session_facts(settings.operator_facts), contract_facts(settings.operator_facts))
+    try:
+        with open_ledger(settings) as ledger:
+            found = import_v2(ledger, file, facts)
+    except NotAnEarlierBot as refused:
+        print(refused)
+        return 1
+    for refusal in found.refused:
+        print(f"left out: {refusal}")
+    print(
+        f"{found.trades} trades and {found.candles} candles imported, {found.known} were here already, "
+        f"{len(found.refused)} left out"
+    )
+    return 0
+
+
 @ledger_app.command(name="migrate")
 def ledger_migrate() -> int:
     """Bring the ledger's database to the schema of this version."""

@@ -58,6 +58,20 @@ def test_the_first_tick_never_moves_a_boundary(seconds, start):
 
 
 @ALL
+@pytest.mark.parametrize("opening", [time(18), time(18, 15), time(11, 30), time(13, 45), time(10, 7)])
+def test_a_session_that_opens_at_an_odd_time_keeps_the_grid(seconds, opening):
+    """An evening session, a second window, an opening inside an interval: the first candle is that of the grid."""
+    open_ms, length = ist_ms(DAY, opening), seconds * 1000
+    spot, closed = IndexTicks(), []
+    for number in range(3):
+        spot, candle = take_tick(spot, open_ms + number * length, 100_00 + number, seconds)
+        closed += [candle] if candle else []
+    first = open_ms - (open_ms - OPEN_MS) % length
+    assert [candle.start_ms for candle in closed] == [first, first + length]
+    assert [candle.open_paise for candle in closed] == [100_00, 100_01]
+
+
+@ALL
 def test_the_last_millisecond_belongs_to_the_candle_and_the_next_one_closes_it(seconds):
     end = seconds * 1000
     spot, closed = take([(0, 100_00), (end - 1, 105_00)], seconds)

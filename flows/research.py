@@ -16,6 +16,7 @@ def register(app: App) -> None:
     """Add the commands to `bot`."""
     app.command(backtest)
     app.command(sweep)
+    app.command(check_lookahead)
 
 
 def backtest(
@@ -116,6 +117,51 @@ def sweep(
         print(ranking.warning)
         print(f"report: {write_sweep(ranking, home.resolve(), sweep_name(read))}")
     return 0
+
+
+def check_lookahead(
+    *,
+    data: Annotated[list[Path], Parameter(consume_multiple=True)],
+    from_: Annotated[date | None, Parameter(name="--from")] = None,
+    to: date | None = None,
+    set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002 (the option's natural name)
+    days: int = 3,
+    cuts: int = 10,
+    starts: int = 20,
+    seed: int = 1,
+) -> int:
+    """Show that no decision knows the future, and how many candles the signals need. Exit code 1: one does.
+
+    Args:
+        data: recordings of the index, as for `bot backtest`.
+        from_: the first day.
+        to: the last day.
+        set: a setting of the rules; may be repeated.
+        days: so many of the days are cut, spread over all of them.
+        cuts: so many random cuts of each.
+        starts: so many random starts of the indicators.
+        seed: which random ones.
+    """
+    from tasks.backtest.lookahead import check_lookahead as check
+    from tasks.backtest.lookahead import check_warm_up
+    from tasks.backtest.run import BacktestRequest, open_market
+
+    with _plain_errors():
+        request = BacktestRequest(files=tuple(data), settings=settings_of(set or ()), first=from_, last=to)
+        market = open_market(request)
+        chosen = market.days[:: max(1, len(market.days) // days)][:days]
+        answer = check(chosen, request.params, request.model, cuts=cuts, seed=seed)
+        for difference in answer.differences:
+            print(f"{difference.day} cut at {difference.until_ms}: {difference.cut} but {difference.whole}")
+        found = f"{len(answer.differences)} differ" if answer.differences else "none changed"
+        print(f"{answer.decisions} decisions before {answer.cuts} random cuts of {len(chosen)} days: {found}")
+        warm_up = check_warm_up(market.days[: max(days, 5)], request.params, starts=starts, seed=seed)
+        print(
+            f"signals agree with the full history after {warm_up.median} candles in the middle case and"
+            f" {warm_up.largest} in the worst of {warm_up.starts} random starts"
+            + (f"; {warm_up.never} never agreed" if warm_up.never else "")
+        )
+    return 1 if answer.differences else 0
 
 
 def settings_of(assignments: "list[str] | tuple[str, ...]") -> dict[str, Any]:

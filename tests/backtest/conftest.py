@@ -120,3 +120,40 @@ def past():
     return SimpleNamespace(
         DAY=DAY, NIFTY=NIFTY, hours=hours, a_day=a_day, a_walk=a_walk, step_rows=step_rows, kernel_rows=kernel_rows
     )
+
+
+@pytest.fixture(scope="session")
+def minute_bars(tmp_path_factory):
+    """A file of made-up one-minute bars of six days."""
+    dice = np.random.Generator(np.random.PCG64(3))
+    lines = ["Instrument,Date,Time,Open,High,Low,Close"]
+    price = 24_500.0
+    for day in (date(2026, 11, number) for number in (11, 12, 13, 16, 17, 18)):
+        for minute in range(375):
+            prices = price + np.concatenate(([0.0], np.cumsum(dice.normal(0, 3, 12))))
+            price = float(prices[-1]) + dice.normal(0, 1)
+            hour, rest = divmod(9 * 60 + 15 + minute, 60)
+            row = (prices[0], prices.max(), prices.min(), prices[-1])
+            lines.append(f"NIFTY,{day:%Y%m%d},{hour:02d}:{rest:02d}," + ",".join(f"{value:.2f}" for value in row))
+    file = tmp_path_factory.mktemp("bars") / "bars.csv"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="session")
+def a_grid(minute_bars):
+    """A grid of 300 combinations over those bars."""
+    file = minute_bars.parent / "grid.yaml"
+    file.write_text(
+        f"""
+data: [{minute_bars.name}]
+from: 2026-11-12
+settings: {{candle_seconds: 60, htf_filter: false, macd_confirmation: false, daily_max_loss: 20000}}
+grid:
+  supertrend_period: [3, 5, 7, 10]
+  supertrend_multiplier: {{from: 1, to: 3, step: 0.5}}
+  target_points: [0, 10, 20]
+  stop_loss_points: [0, 10, 20, 30, 50]
+"""
+    )
+    return file

@@ -6,22 +6,17 @@
 import os
 from datetime import date
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strategy.params import Params
 from tasks.backtest.market import MarketModel
-from tasks.backtest.prices import days_of_bars, read_days
-from tasks.backtest.market import past_market
-from tasks.backtest.run import DAYS_BEFORE, replay_days
-from strategy.instruments import Underlying
+from tasks.backtest.run import replay_days
 
 pytest.importorskip("numba", reason="the compiled rules need the packages of [sweep]")
 
-from strategy import kernel  # noqa: E402 (only with numba)
-from tasks.backtest.compiled import CompiledMarket  # noqa: E402
+from tasks.backtest.compiled import CompiledMarket
 
 EXAMPLES = int(os.environ.get("KERNEL_EXAMPLES", "40"))
 pytestmark = pytest.mark.xdist_group("kernel")
@@ -111,7 +106,9 @@ def made(past, drawn, day):
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(drawn=days, params=settings_of_rules(), model=models)
 def test_the_compiled_rules_trade_as_the_live_rules_do(past, drawn, params, model):

@@ -5,17 +5,28 @@ expected, what was found and what to do. The flow runs each as a task of its own
 """
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
+import requests
+from prefect.settings import PREFECT_API_URL
+
+from strategy.instruments import contract_facts
+from strategy.params import Mode, UnknownPositionPolicy
+from strategy.plan import unconfirmed_facts
 from tasks.arming import why_not_armed
 from tasks.broker import BrokerError
 from tasks.clock import ist, pause, real_now_ms
 from tasks.connect import Connections, clock_skew_ms
 from tasks.ledger.check import check
 from tasks.ledger.lease import Lease
+from tasks.notify import texts
 from tasks.pages.money import render_rupees
+from tasks.settings import is_loopback
+from tasks.trading.recovery import foreign_at_broker, most_held
 
 CLOCK_SKEW_MS_MAX = 2_000
 LEASE_LOOK_S = 0.5
+REFUSALS = {401, 403}
 
 
 class NotReady(Exception):
@@ -112,29 +123,65 @@ def clocks_agree(connections: Connections) -> str:
 
 def nothing_foreign_is_open(connections: Connections) -> str:
     """No open position or order in the index's options that the ledger does not know."""
+    ledger, session_id = connections.ledger, connections.session_id
     try:
-        positions = connections.broker.positions()
-        orders = connections.broker.orders()
+        found = foreign_at_broker(
+            connections.broker,
+            connections.contracts.values(),
+            most_held(connections.intents, ledger.fills(session_id)),
+            prefix=connections.key.order_prefix(connections.salt),
+        )
     except BrokerError as unreadable:
         raise NotReady(f"The broker's books must be readable, found: {unreadable}. Unreadable is not flat.") from None
-    ours = {order.client_order_id for intent in connections.intents for order in intent.orders}
-    traded = {intent.security for intent in connections.intents}
-    options = {contract.security for contract in connections.contracts.values()}
-    foreign = [
-        f"{position.net_quantity} of {position.trading_symbol}"
-        for position in positions
-        if position.net_quantity != 0 and position.security in options - traded
-    ] + [
-        f"open order {order.broker_order_id} on {order.security}"
-        for order in orders
-        if not order.status.is_final and order.security in options and order.client_order_id not in ours
-    ]
-    if foreign and connections.params.on_unknown_position == "halt":
+    if found and connections.params.on_unknown_position == UnknownPositionPolicy.HALT:
         raise NotReady(
             f"No {connections.index.underlying} option was expected to be held or on order but by this session, "
-            f"found {', '.join(foreign)}. Close it at the broker, or set on_unknown_position."
+            f"found {found}. Close it at the broker, or set on_unknown_position."
         )
-    return f"{len(positions)} positions and {len(orders)} orders at the broker, {len(foreign)} of them unknown"
+    return f"open at the broker and not this session's: {found}" if found else "nothing foreign is open"
+
+
+def facts_are_confirmed(connections: Connections) -> str:
+    """Shows what is assumed about the day: nobody has read it in an official paper yet."""
+    assumed = unconfirmed_facts(
+        today=connections.trading_day,
+        rates=connections.rates,
+        facts=contract_facts(connections.settings.operator_facts),
+        contracts=connections.contracts.values(),
+    )
+    return f"assumed, not confirmed: {'; '.join(assumed)}" if assumed else "every fact of the day is confirmed"
+
+
+def people_can_be_reached(connections: Connections) -> str:
+    """With real money, at least one notification service takes a notice now."""
+    live = connections.params.mode == Mode.LIVE
+    if not live:
+        return f"{len(connections.notifier.targets)} notification targets"
+    took = connections.notifier.check(texts.hello(connections.now_ms()))
+    if not any(took.values()):
+        raise NotReady(
+            f"At least one notification target must take a notice, found {took or 'none configured'}. "
+            "Set BOT_NOTIFY_URLS; with real money somebody must hear of trouble."
+        )
+    return f"notices arrive: {', '.join(name for name, arrived in took.items() if arrived)}"
+
+
+def strangers_are_refused(connections: Connections) -> str:  # noqa: ARG001 (a check like the others)
+    """A Prefect server that other machines can reach must refuse whoever has no password: it starts and stops runs."""
+    url = str(PREFECT_API_URL.value() or "")
+    if not url or is_loopback(url):
+        return "the Prefect server is on this machine only"
+    try:
+        answer = requests.get(f"{url.rstrip('/')}/admin/version", timeout=(3, 7))
+    except requests.RequestException as away:
+        return f"the Prefect server cannot be asked ({type(away).__name__}); trading does not need it"
+    if answer.status_code not in REFUSALS:
+        raise NotReady(
+            f"The Prefect server at {urlsplit(url).hostname} must refuse a call without a password (401), found "
+            f"{answer.status_code}. Set PREFECT_SERVER_API_AUTH_STRING there and PREFECT_API_AUTH_STRING here, or "
+            "bind it to 127.0.0.1."
+        )
+    return "the Prefect server refuses strangers"
 
 
 def nobody_else_trades(connections: Connections) -> str:
@@ -174,5 +221,8 @@ CHECKS: tuple[Callable[[Connections], str], ...] = (
     funds_are_there,
     clocks_agree,
     nothing_foreign_is_open,
+    facts_are_confirmed,
+    people_can_be_reached,
+    strangers_are_refused,
     nobody_else_trades,
 )

@@ -149,33 +149,76 @@ def past_intent(record: IntentRecord, fills: tuple[Fill, ...], *, is_open: bool)
     )
 
 
-def unknown_positions(
-    broker: Broker, contracts: Iterable[Contract], known: Mapping[str, int]
-) -> tuple[UnknownPosition, ...]:
-    """Long positions in `contracts` beyond what the session's own orders explain. BrokerError passes through.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """What the account has in the index's options beyond the session's own orders."""
 
-    `known` is, by security, the most that the session may hold: what it bought and what it may still be buying.
+    positions: tuple[UnknownPosition, ...]  # long: can be adopted or sold
+    short: tuple[str, ...]  # sold and not bought; never touched
+    orders: tuple[str, ...]  # open orders of others; never touched
+
+    def __bool__(self) -> bool:
+        return bool(self.positions or self.short or self.orders)
+
+    def __str__(self) -> str:
+        held = tuple(f"{found.quantity} x {found.contract.name}" for found in self.positions)
+        return ", ".join((*held, *self.short, *self.orders))
+
+
+def foreign_at_broker(
+    broker: Broker, contracts: Iterable[Contract], known: Mapping[str, int], *, prefix: str
+) -> Foreign:
+    """What is open at the broker in `contracts` that is not the session's. BrokerError passes through.
+
+    `known` is, by security, the most that the session may hold (`most_held`); ids of its orders begin with `prefix`.
     """
     by_security = {contract.security: contract for contract in contracts}
-    found = []
+    net: dict[str, int] = defaultdict(int)
+    bought: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for position in broker.positions():
-        contract = by_security.get(position.security)
-        extra = position.net_quantity - known.get(position.security, 0)
-        if contract is not None and extra > 0:
-            average_paise = position.buy_value_paise // max(1, position.buy_quantity)
-            found.append(UnknownPosition(contract=contract, quantity=extra, value_paise=extra * average_paise))
-    return tuple(found)
+        if position.security in by_security:
+            net[position.security] += position.net_quantity
+            bought[position.security][0] += position.buy_quantity
+            bought[position.security][1] += position.buy_value_paise
+    positions = []
+    for security, units in net.items():
+        extra = units - known.get(security, 0)
+        if extra > 0:
+            quantity, value_paise = bought[security]
+            average_paise = value_paise // max(1, quantity)
+            found = UnknownPosition(contract=by_security[security], quantity=extra, value_paise=extra * average_paise)
+            positions.append(found)
+    orders = tuple(
+        f"open order {order.broker_order_id}: {order.side} {order.quantity} x {by_security[order.security].name}"
+        for order in broker.orders()
+        if order.security in by_security
+        and not order.status.is_final
+        and not order.client_order_id.startswith(f"{prefix}-")
+    )
+    short = tuple(f"{units} x {by_security[security].name}" for security, units in net.items() if units < 0)
+    return Foreign(positions=tuple(positions), short=short, orders=orders)
 
 
-def most_held(history: History) -> dict[str, int]:
-    """By security, the most units that the session's orders can have made it hold."""
+def most_held(
+    intents: Iterable[IntentRecord],
+    fills: Iterable[tuple[str, int, Side, FillRecord]],
+    *,
+    open_intents: Collection[int] | None = None,
+) -> dict[str, int]:
+    """By security, the most units that the session's orders can have made it hold.
+
+    An entry that is open counts in full; without `open_intents` each that is not filled may be.
+    """
+    filled: dict[int, int] = defaultdict(int)
+    for _, intent, _, fill in fills:
+        filled[intent] += fill.quantity
     held: dict[str, int] = defaultdict(int)
-    for past in history.intents:
-        filled = sum(fill.quantity for fill in past.fills)
-        if isinstance(past.decided, Enter):
-            held[past.decided.contract.security] += filled if past.end is not None else past.decided.quantity
+    for record in intents:
+        if record.purpose == Purpose.EXIT:
+            held[record.security] -= filled[record.intent]
         else:
-            held[past.decided.contract.security] -= filled
+            may_fill = open_intents is None or record.intent in open_intents
+            held[record.security] += record.quantity if may_fill else filled[record.intent]
     return dict(held)
 
 

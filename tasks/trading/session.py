@@ -41,12 +41,12 @@ from tasks.trading.auditor import Auditor
 from tasks.trading.postman import Postman
 from tasks.trading.recorder import Recorder
 from tasks.trading.recovery import (
+    foreign_at_broker,
     journal_path,
     most_held,
     read_history,
     record_adoption,
     recover_orders,
-    unknown_positions,
 )
 from tasks.trading.trader import DayEnd, TradingDesk, trade
 from tasks.trading.warmup import warmup_candles
@@ -192,7 +192,8 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
 
     recovered = recover_orders(ledger, session_id, execution)
     history = read_history(ledger, session_id, recovered, open_intents=execution.open_intents())
-    unknown = unknown_positions(connections.broker, plan.contracts.values(), most_held(history))
+    known = most_held(recovered.intents, recovered.fills, open_intents=execution.open_intents())
+    unknown = foreign_at_broker(connections.broker, plan.contracts.values(), known, prefix=prefix).positions
     state, opening = start(
         plan,
         params,

@@ -2,14 +2,24 @@
 
 import datetime as dt
 import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from strategy.params import Params
 from tasks.arming import arm, armed_days, disarm
 from tasks.clock import real_now_ms
 from tasks.connect import Connections
-from tasks.preflight import NotReady, ledger_is_sound, live_orders_are_armed, nobody_else_trades
+from tasks.preflight import (
+    NotReady,
+    ledger_is_sound,
+    live_orders_are_armed,
+    nobody_else_trades,
+    people_can_be_reached,
+    strangers_are_refused,
+)
 from tasks.settings import Settings
 
 DAY = dt.date(2026, 11, 23)
@@ -20,12 +30,13 @@ LIVE = Params(mode="live")
 def live(tmp_path):
     """Connections of a live session that is never traded; nothing here reaches the network."""
 
-    def connect(params=LIVE):
+    def connect(params=LIVE, **machine):
         account = Settings(
             home=tmp_path,
             dhan_client_id="1000000001",
             dhan_access_token="not-a-real-token",
             simulator_url="",
+            **machine,
         )
         return Connections(params, DAY, run_id="test", settings=account)
 
@@ -102,3 +113,53 @@ def test_the_lease_of_a_dead_session_is_waited_for(live):
 def test_a_new_ledger_is_sound(live):
     with live() as connections:
         assert ledger_is_sound(connections) == "ledger migrated and sound"
+
+
+class Server:
+    """A Prefect server as a stranger sees it: one answer for every call."""
+
+    def __init__(self, status):
+        class Answer(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/api"
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_prefect_server_that_others_can_reach_must_ask_for_a_password(live, monkeypatch, status):
+    server = Server(status)
+    with closing(server), temporary_settings({PREFECT_API_URL: server.url}), live() as connections:
+        assert strangers_are_refused(connections) == "the Prefect server is on this machine only"
+        monkeypatch.setattr("tasks.preflight.is_loopback", lambda _: False)  # as if it were another machine's
+        if status == 401:
+            assert strangers_are_refused(connections) == "the Prefect server refuses strangers"
+        else:
+            with pytest.raises(NotReady, match=r"without a password \(401\), found 200"):
+                strangers_are_refused(connections)
+
+
+def test_a_prefect_server_that_is_away_holds_up_no_trading(live, monkeypatch):
+    monkeypatch.setattr("tasks.preflight.is_loopback", lambda _: False)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), live() as connections:
+        assert "cannot be asked" in strangers_are_refused(connections)
+
+
+def test_with_real_money_somebody_must_hear_of_trouble(live, web_hook):
+    with live() as silent, pytest.raises(NotReady, match="found none configured"):
+        people_can_be_reached(silent)
+    with live(notify_urls=("json://127.0.0.1:9/hook",)) as deaf, pytest.raises(NotReady, match="False"):
+        people_can_be_reached(deaf)
+    with live(notify_urls=(web_hook.url,)) as heard:
+        assert people_can_be_reached(heard).startswith("notices arrive: ")
+    assert "notifications work" in web_hook.heard[0]["title"]

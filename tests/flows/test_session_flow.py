@@ -83,7 +83,7 @@ KEY = SessionKey(account="1000000001", underlying=Underlying.NIFTY, mode="live",
 def test_a_live_run_that_nobody_armed_trades_nothing_and_says_so(monkeypatch, web_hook):
     monkeypatch.setenv("BOT_NOTIFY_URLS", web_hook.url)
     with time_machine.travel(MONDAY, tick=True):
-        state = daily_session(LIVE, return_state=True)
+        state = daily_session(LIVE, KEY.day, return_state=True)
     assert (state.type.value, state.name) == ("COMPLETED", "NotArmed")
     assert "NIFTY is not armed for 2026-11-23" in state.message
     (heard,) = web_hook.heard
@@ -95,7 +95,7 @@ def test_a_live_run_with_other_settings_than_armed_trades_nothing():
     with open_ledger() as ledger:
         arm(ledger, KEY.account, LIVE, [KEY.day], "trader")
     with time_machine.travel(MONDAY, tick=True):
-        state = daily_session(Params(mode="live", lots=2), return_state=True)
+        state = daily_session(Params(mode="live", lots=2), KEY.day, return_state=True)
     assert state.name == "NotArmed"
     assert "lots 2 instead of 1" in state.message
 

@@ -524,6 +524,25 @@ SCENARIOS = {
         36.5 -                             | look up A
         36.5 A absent                      | closed CANCELLED, order_absent!
     """,
+    "after a second doubt the readings of the first prove nothing": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        10.0 -                             | order_unknown!
+        10.5 -                             | look up A
+        10.5 A absent                      |
+        11.5 -                             | look up A
+        11.5 A absent                      |
+        12.0 A unknown                     |
+        12.5 -                             | look up A
+        12.5 A unsent LOOK_UP              |
+        30.0 -                             | look up A
+        30.0 A absent                      |
+        40.0 -                             | look up A
+        40.0 A absent                      | closed CANCELLED, order_absent!
+    """,
+    "a dead token refuses the order itself": """
+        0.0  sell 65 at 100                | place A 65 @ 99.00
+        0.1  A dead PLACE                  | closed REJECTED, broker_authentication_dead!
+    """,
     "an exit that cannot be sent is tried for ever, every five seconds in the end": """
         0.0  sell 65 at 100                | place A 65 @ 99.00
         0.0  A unsent                      | exit_not_sent!

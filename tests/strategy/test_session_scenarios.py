@@ -603,6 +603,12 @@ def test_what_is_said_of_bad_ticks(rules):
     ]
 
 
+def test_what_is_said_of_a_new_level(rules):
+    world = rules.play(SCENARIOS["a wrong first tick is not believed for ever: ten later ones that agree are"])
+    text = "the index is at 24500.00 in tick after tick; 2450000.00 before was an error. Its indicators begin anew"
+    assert said_of(world, "index_level_changed") == [(Severity.CRITICAL, text)]
+
+
 def test_a_command_that_waited_learns_that_the_market_closed(rules):
     world = rules.play(
         """

@@ -306,7 +306,7 @@ def _follow(
                 raise DemoFailed(
                     f"The day did not end within {WHOLE_RUN_TIMEOUT_S:.0f} s; see the run's log in the UI."
                 )
-            pause(0.7)
+            pause(1.0)
     state = run["state"]
     if state["type"] != "COMPLETED":
         raise DemoFailed(f"The session ended as {state['name']}: {state.get('message')}")

@@ -36,7 +36,7 @@ from strategy.params import Params
 from strategy.plan import DayPlan
 from strategy.position import Position, Trade
 from strategy.session import SessionState, trades
-from tasks.clock import ist
+from tasks.clock import Stopwatch, ist
 from tasks.ledger.records import SessionKey
 from tasks.notify import Notice, Notifier, texts
 from tasks.pages.artifacts import LiveArtifacts, LiveView
@@ -47,6 +47,8 @@ from tasks.pages.wording import describe_entry, describe_exit, exit_words, refus
 from tasks.trading.decisions import candle_record
 
 Log: TypeAlias = "logging.Logger | logging.LoggerAdapter[logging.Logger]"
+# A fast rehearsal shows its state hundreds of times a second; nobody can look that often.
+SHOWN_EVERY_S = 0.5
 Said: TypeAlias = Action | Fill | IntentClosed
 
 
@@ -70,6 +72,7 @@ class Audience:
         self._entered: set[int] = set()
         self._exited: set[int] = set()
         self._refusal = ""
+        self._shown = Stopwatch()
         self._thread = threading.Thread(target=self._tell_all, name="audience", daemon=True)
 
     def start(self) -> None:
@@ -110,7 +113,8 @@ class Audience:
             if isinstance(said, StopMoved):
                 self._stops.append(StopMark(trade=said.trade, at_ms=said.at_ms, stop_paise=said.stop_paise))
             self._tell_trades(state)
-            if said is None or isinstance(said, Fill | SessionOver):
+            if isinstance(said, Fill | SessionOver) or (said is None and self._shown.seconds > SHOWN_EVERY_S):
+                self._shown = Stopwatch()
                 self._live.show(self._live_view(state))
 
     def _live_view(self, state: SessionState) -> LiveView:

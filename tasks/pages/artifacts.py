@@ -413,7 +413,7 @@ class LiveArtifacts:
         if self._controls is None and self._store is not None:
             self._controls = self._store.controls()
         page = render_position(self._key, view, self._controls)
-        self._put("markdown", f"{name}-position", page, f"{title} · position, P&L, stop button")
+        self._put("markdown", f"{name}-position", page, f"{title} · position, P&L, stop button (reload to renew)")
         self._put("progress", f"{name}-progress", round(100 * min(1.0, max(0.0, view.progress)), 1), f"{title} · day")
         self._put("table", f"{name}-trades", live_trade_rows(view), f"{title} · trades of today")
         chart_due = self._since_chart is None or self._since_chart.seconds >= self._chart_period_s

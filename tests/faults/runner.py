@@ -26,12 +26,14 @@ from steps import Reaper, owner_of
 
 import tasks.ledger.postgres
 import tasks.ledger.sqlite  # noqa: F401  imported before the fork, like the one above
+from strategy.instruments import INDICES, Underlying
 from strategy.params import Params
 from strategy.risk import entries_filled
 from strategy.session import trades
 from tasks.connect import Connections
 from tasks.evening.prices import price_orders
 from tasks.evening.reconciliation import reconcile_session
+from tasks.instruments import InstrumentMaster
 from tasks.ledger.store import migrate
 from tasks.settings import Settings
 from tasks.trading import session
@@ -55,15 +57,9 @@ def trade_day(work: dict[str, Any]) -> None:
     if after_s := work.get("kill_after_s"):
         # SIGALRM without a handler ends the process in the kernel, wherever it is: also inside a library's C code.
         signal.setitimer(signal.ITIMER_REAL, after_s)
-    settings = Settings(
-        simulator_url=work["simulator"],
-        home=home,
-        ledger_url=work["ledger"],
-        notify_urls=tuple(work.get("notify", ())),
-    )
     params = Params(mode="rehearsal", **work["params"])
     day = date.fromisoformat(work["day"])
-    with Connections(params, day, run_id=f"start-{os.getpid()}", settings=settings) as connections:
+    with Connections(params, day, run_id=f"start-{os.getpid()}", settings=_settings(work)) as connections:
         session.trade_session(connections)
         price_orders(connections.ledger, connections.session_id, connections.rates)
         reconcile_session(
@@ -74,6 +70,15 @@ def trade_day(work: dict[str, Any]) -> None:
             at_ms=connections.now_ms(),
         )
     (home / "passages.json").write_text(json.dumps(reaper.passages))
+
+
+def _settings(work: dict[str, Any]) -> Settings:
+    return Settings(
+        simulator_url=work["simulator"],
+        home=Path(work["home"]),
+        ledger_url=work["ledger"],
+        notify_urls=tuple(work.get("notify", ())),
+    )
 
 
 def _watch_the_end(home: Path) -> None:
@@ -95,8 +100,26 @@ def _watch_the_end(home: Path) -> None:
     setattr(owner, name, trade)
 
 
+def remember_contracts() -> None:
+    """Parse an instrument master once, before the fork: a third of a start's work, and the same in each."""
+    owner, name = owner_of("tasks.instruments:read_contracts")
+    original = getattr(owner, name)
+    parsed: dict[tuple[str, ...], Any] = {}
+
+    def read(lines: Any, *about: Any) -> Any:
+        key = tuple(map(str, about))
+        if key not in parsed:
+            parsed[key] = original(lines, *about)
+        return parsed[key]
+
+    setattr(owner, name, read)
+
+
 def start(work: dict[str, Any]) -> int:
     """Fork a process that does `work`; its pid."""
+    settings, day = _settings(work), date.fromisoformat(work["day"])
+    if any((settings.home / "instruments").iterdir()):
+        InstrumentMaster.of_day(settings, day).expiries(INDICES[Underlying.NIFTY])
     pid = os.fork()
     if pid:
         return pid
@@ -132,6 +155,7 @@ def wait(pid: int, for_s: float) -> int | None:
 
 def main() -> None:
     """Serve until standard input ends."""
+    remember_contracts()
     with tempfile.TemporaryDirectory() as scratch:
         migrate(f"sqlite:///{scratch}/ledger.sqlite")  # what it imports, each child has
     print(json.dumps({"ready": os.getpid()}), flush=True)

@@ -6,6 +6,7 @@ unless it is told to go on. The verdict compares the simulator's book, which is 
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -227,6 +228,8 @@ class Stage:
             self.market.pass_time(kill.dead_s if kill else 5)
         else:
             raise AssertionError(f"the day did not end within {STARTS_MAX} starts; see {home / 'log.txt'}")
+        if not self.master.exists():
+            shutil.copytree(home / "instruments", self.master)
         return self.verdict(home, ledger_url, died=len(died), fell=len(fell))
 
     def play_zombie(self, play: Play, ledger_url: str, *, step: str, nth: int) -> tuple[Verdict, int]:

@@ -67,7 +67,7 @@ def _setting(default: Any, title: str, unit: str, description: str, **bounds: An
     if bounds:
         least = f"more than {bounds['gt']:,}" if "gt" in bounds else f"{bounds['ge']:,}"
         description = f"{description} Allowed: {least} to {round(bounds['le']):,}."
-    shown = {"unit": unit, "title": label}
+    shown: dict[str, Any] = {"unit": unit, "title": label}
     return Field(default=default, title=title, description=description, json_schema_extra=shown, **bounds)
 
 

@@ -36,6 +36,7 @@ from tasks.orders.execution import Execution
 from tasks.orders.lane import Lane
 from tasks.pages.artifacts import LiveArtifacts
 from tasks.pages.money import render_rupees
+from tasks.pages.settings import settings_line
 from tasks.trading.audience import Audience, Log
 from tasks.trading.auditor import Auditor
 from tasks.trading.postman import Postman
@@ -219,7 +220,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
         texts.session_started(
             connections.key,
             clock.now_ms(),
-            settings=one_line(connections),
+            settings=settings_line(connections.params),
             start_number=len(ledger.starts(session_id)),
             holding="; ".join(f"{p.held} x {p.contract.name}" for p in state.book.positions if p.held),
         )
@@ -276,16 +277,6 @@ def day_plan(connections: Connections) -> DayPlan:
         contracts=connections.contracts.values(),
         rates=connections.rates,
         at_ms=connections.now_ms(),
-    )
-
-
-def one_line(connections: Connections) -> str:
-    """The settings that matter most, for an alert."""
-    params = connections.params
-    return (
-        f"{params.lots} lots, {params.candle_seconds} s candles, SuperTrend {params.supertrend_period}/"
-        f"{params.supertrend_multiplier:g}, at most {params.max_trades_per_day} trades, "
-        f"daily loss limit {render_rupees(params.daily_max_loss_paise)}"
     )
 
 

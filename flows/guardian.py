@@ -8,8 +8,18 @@ from prefect.states import Completed, Failed
 
 from strategy.instruments import Underlying
 from tasks.connect import open_ledger, send_alert
+from tasks.ledger import LedgerUnavailable
 from tasks.settings import Settings
-from tasks.trading.guarding import guard
+from tasks.trading.guarding import guard, look_without_ledger
+
+
+def ledger_away(settings: Settings, away: LedgerUnavailable) -> State[Any]:
+    """Look at the broker all the same, and shout; why nothing is sold stands in `tasks.trading.guarding`."""
+    outcomes = look_without_ledger(settings)
+    seen = "; ".join(map(str, outcomes)) or "nothing of today's orders is open at the broker"
+    message = f"The ledger is away ({away}). {seen}."
+    send_alert("guardian", "the guardian cannot close: the ledger is away", message)
+    return Failed(name="LedgerAway", message=message)
 
 
 def tell_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 (Prefect's signature)
@@ -28,8 +38,11 @@ def guardian(index: Underlying | None = None) -> State[Any]:
     """
     log = get_run_logger()
     settings = Settings()
-    with open_ledger(settings) as ledger:
-        outcomes = guard(settings, ledger, underlying=index)
+    try:
+        with open_ledger(settings) as ledger:
+            outcomes = guard(settings, ledger, underlying=index)
+    except LedgerUnavailable as away:
+        return ledger_away(settings, away)
     for outcome in outcomes:
         (log.info if outcome.done else log.error)("%s", outcome)
     message = "; ".join(map(str, outcomes)) or "Today has no session in the ledger."

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from strategy.actions import Alert, Exit, ExitReason, Explanation
 from strategy.closing import Holding, held_by_others, sales
-from strategy.events import Command, Fill, IntentClosed, Side, Tick, Timer
+from strategy.events import Fill, IntentClosed, Side, Tick, Timer
 from strategy.instruments import Contract, Quantity
 from strategy.orders import Purpose, order_policy
 from strategy.params import Params
@@ -139,7 +139,7 @@ class _Closer:
             workers=1 if isinstance(self.clock, LockStepClock) else 3,
         )
         opened.callback(self.execution.close)
-        # Keeps the lease alive, and takes in what a dead session was asked and never answered.
+        # Keeps the lease alive.
         postman = Postman(ledger=ledger, lease=lease, session_id=self.session_id, inbox=self.inbox, clock=self.clock)
         postman.start()
         opened.callback(postman.close)
@@ -150,7 +150,6 @@ class _Closer:
         self.sold: dict[str, int] = defaultdict(int)
         self.cancelled: list[str] = []
         self.foreign: tuple[str, ...] = ()
-        self.waiting: list[str] = []  # ids of commands
         self.unproven = "the broker has not been read"
         self.attempts = self.empty_readings = 0
         self.next_look_ms = 0
@@ -163,9 +162,7 @@ class _Closer:
         while self.unproven and self.clock.now_ms() - began_ms < PATIENCE_MS:
             event = self.clock.next_event(self.inbox)
             self.hear(self.execution.on_event(event))
-            if isinstance(event, Command):
-                self.waiting.append(event.command_id)
-            elif isinstance(event, Timer):
+            if isinstance(event, Timer):
                 self.look_and_sell(event.at_ms)
         done = Closed(
             session_id=self.session_id,
@@ -178,8 +175,9 @@ class _Closer:
             foreign=self.foreign,
             unproven=self.unproven,
         )
-        for command_id in self.waiting:
-            self.ledger.answer_command(command_id, f"closed without the session: {done}", done.at_ms)
+        # What a dead session was asked and never answered.
+        for command in self.ledger.open_commands(self.session_id):
+            self.ledger.answer_command(command.command_id, f"closed without the session: {done}", done.at_ms)
         return done
 
     def halt(self, at_ms: int) -> None:

@@ -4,23 +4,28 @@ Invariants:
 1. The broker is believed: what is held and on order is read there, not in the ledger; the ledger says what is ours.
 2. A session that lives is left to its work until its squareoff is due; after that it is asked, then fenced off.
 3. Guarding again when everything is flat sends nothing, records nothing and alerts nobody.
+4. Without the ledger nothing is sold: nobody could tell whether a session is selling the same units, and what is sold
+   twice is a naked short without a limit, while what is held can lose its premium and no more. It looks by the ids of
+   the day's orders, and shouts.
 """
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from strategy.calendar import OutsideKnownData, ist_ms, session_facts, trading_day
 from strategy.events import CommandKind, Side
 from strategy.instruments import Underlying
+from strategy.params import Mode
 from strategy.plan import BEFORE_CLOSE_MS
 from tasks.broker import Broker, BrokerError
 from tasks.clock import Deadline, pause, real_now_ms
 from tasks.connect import market_now_ms, open_broker
-from tasks.controls import NoSessionAlive, Outcome, ask_sessions, close_outcome, sessions_of_today
+from tasks.controls import NoSessionAlive, Outcome, ask_sessions, close_outcome, market_day, sessions_of_today
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger
-from tasks.settings import Settings
+from tasks.settings import Settings, SettingsRefused
 from tasks.trading.closing import params_of
 
 LOG = logging.getLogger(__name__)
@@ -49,18 +54,46 @@ def guard(settings: Settings, ledger: Ledger, *, underlying: Underlying | None =
     return tuple(_guard(settings, ledger, key) for key in sessions_of_today(settings, ledger, underlying))
 
 
+def look_without_ledger(settings: Settings) -> tuple[Outcome, ...]:
+    """What the broker says is open under the ids of today's orders of any index; nothing is done about it.
+
+    Paper orders live in a file of their own and cannot hurt, so this is about the account's real book.
+    """
+    day = market_day(settings)
+    mode = Mode.REHEARSAL if settings.rehearsing else Mode.LIVE
+    outcomes = []
+    for underlying in Underlying:
+        key = SessionKey(account=settings.client_id, underlying=underlying, mode=mode, day=day)
+        try:
+            with open_broker(settings, key) as broker:
+                found = _open_under(broker, key.order_prefix(""), {})
+        except (BrokerError, SettingsRefused) as unreadable:
+            said = f"UNKNOWN whether it is flat, the broker cannot be read: {unreadable}"
+            outcomes.append(Outcome(session_id=key.session_id, said=said, done=False))
+            continue
+        if found:
+            said = (
+                f"OPEN AT THE BROKER, and the ledger is away, so nothing is sold here: {found}. Sell at the terminal."
+            )
+            outcomes.append(Outcome(session_id=key.session_id, said=said, done=False))
+    return tuple(outcomes)
+
+
 def open_at_broker(ledger: Ledger, broker: Broker, key: SessionKey) -> Open:
     """What the broker says is held or on order of the session's own. BrokerError, LedgerUnavailable.
 
     Ours is what orders under our ids bought and did not sell, at the broker or in the ledger (which also knows
     positions that were taken over), and no more than the account holds.
     """
-    prefix = f"{key.order_prefix(ledger.open_session(key, salt=''))}-"
-    positions, orders = broker.positions(), broker.orders()
     security_of = {intent.intent: intent.security for intent in ledger.intents(key.session_id)}
     recorded: dict[str, int] = defaultdict(int)
     for _, intent, side, fill in ledger.fills(key.session_id):
         recorded[security_of[intent]] += fill.quantity if side is Side.BUY else -fill.quantity
+    return _open_under(broker, f"{key.order_prefix(ledger.open_session(key, salt=''))}-", recorded)
+
+
+def _open_under(broker: Broker, prefix: str, recorded: Mapping[str, int]) -> Open:
+    positions, orders = broker.positions(), broker.orders()
     booked: dict[str, int] = defaultdict(int)
     for order in orders:
         if order.client_order_id.startswith(prefix):
@@ -70,7 +103,7 @@ def open_at_broker(ledger: Ledger, broker: Broker, key: SessionKey) -> Open:
         held[position.security] += position.net_quantity
     names = {position.security: position.trading_symbol for position in positions}
     ours = {
-        security: min(max(recorded[security], booked[security]), held[security])
+        security: min(max(recorded.get(security, 0), booked[security]), held[security])
         for security in {*recorded, *booked} & held.keys()
     }
     return Open(

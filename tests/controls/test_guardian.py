@@ -3,7 +3,7 @@
 import pytest
 
 from tasks.connect import open_ledger
-from tasks.trading.guarding import guard
+from tasks.trading.guarding import guard, look_without_ledger
 
 pytestmark = pytest.mark.xdist_group("controls")
 
@@ -76,3 +76,15 @@ def test_never_more_is_sold_than_the_account_still_holds(settings, hold, market)
     (outcome,) = guarded(settings)
     assert outcome.done, outcome
     assert (market.net, market.lowest_ever) == ({}, 0)
+
+
+def test_without_the_ledger_it_says_what_is_open_and_sells_nothing(settings, hold, market):
+    session = hold()
+    session.buy()
+    session.die()
+    (outcome,) = look_without_ledger(settings)
+    assert not outcome.done
+    assert "OPEN AT THE BROKER, and the ledger is away, so nothing is sold here: 65 x" in outcome.said
+    assert market.sold == 0
+    guarded(settings)
+    assert look_without_ledger(settings) == ()

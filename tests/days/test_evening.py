@@ -1,0 +1,336 @@
+"""The evening after a short real session, through its flows: planted differences, trouble, and a second run."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pytest
+import requests
+from prefect.client.orchestration import get_client
+
+import flows.reconciliation
+from flows.analytics import analytics
+from flows.reconciliation import reconcile_day, reconciliation
+from strategy.params import Params
+from tasks.broker import BrokerUnavailable
+from tasks.connect import Connections, open_broker
+from tasks.evening.reconciliation import compare_session
+from tasks.ledger.store import Ledger
+from tasks.ledger.tables import LedgerTable
+from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
+from tasks.trading.session import trade_session
+
+from .conftest import simulator, truth
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("prefect_server", "_impatient"),
+    pytest.mark.xdist_group("prefect"),
+]
+
+DAY = date(2026, 11, 20)
+# Trades at once and often, above the freeze quantity, so that orders have slices and several fills.
+BUSY = Params(
+    index="NIFTY",
+    mode="rehearsal",
+    supertrend_period=1,
+    supertrend_multiplier=0.5,
+    macd_confirmation=False,
+    htf_filter=False,
+    flip_only=False,
+    stop_loss_points=3,
+    lots=30,
+    max_trades_per_day=2,
+    daily_max_loss=0,
+    entry_cutoff="15:00",
+    squareoff_at="15:02",
+)
+
+
+@dataclass
+class Evening:
+    """A session that is over, and the market that still stands."""
+
+    url: str
+    home: Path
+    ledger_url: str
+    session_id: str
+    foreign_order_id: str
+
+    def call(self, method, path, **request):
+        reply = requests.request(method, f"{self.url}{path}", timeout=30, **request)
+        reply.raise_for_status()
+        return reply.json()
+
+
+@contextmanager
+def an_evening(home, ledger_url):
+    """Trade a few minutes; afterwards someone buys by hand."""
+    with simulator(home, "--index", "NIFTY", "--speed", "0", "--day", str(DAY), "--start", "14:56") as url:
+        settings = Settings(simulator_url=url, home=home, notify_urls=(), ledger_url=ledger_url)
+        with Connections(BUSY, DAY, run_id="test", settings=settings) as connections:
+            trade_session(connections)
+            evening = Evening(url, home, ledger_url, connections.session_id, "")
+            listed = sorted(connections.contracts)
+            by_hand = connections.contracts[listed[len(listed) // 2]]
+        evening.foreign_order_id = evening.call(
+            "POST",
+            "/v2/orders",
+            headers={"access-token": REHEARSAL_ACCESS_TOKEN},
+            json={
+                "dhanClientId": REHEARSAL_CLIENT_ID,
+                "transactionType": "BUY",
+                "exchangeSegment": "NSE_FNO",
+                "productType": "MARGIN",
+                "orderType": "LIMIT",
+                "validity": "DAY",
+                "securityId": by_hand.security.split(":")[1],
+                "quantity": by_hand.lot_size,
+                "price": 1_000.0,
+            },
+        )["orderId"]
+        evening.call("POST", "/control/advance", json={"seconds": 5})
+        yield evening
+
+
+@pytest.fixture(scope="module")
+def evening(tmp_path_factory, migrated_sqlite):
+    """On SQLite, shared; nobody writes into its ledger."""
+    home = tmp_path_factory.mktemp("evening")
+    shutil.copyfile(migrated_sqlite, home / "ledger.sqlite3")
+    with an_evening(home, f"sqlite:///{home / 'ledger.sqlite3'}") as found:
+        yield found
+
+
+@pytest.fixture
+def _impatient(monkeypatch):
+    monkeypatch.setattr(flows.reconciliation, "SETTLING_S", (0.0,))
+    monkeypatch.setattr(flows.reconciliation, "RETRY_DELAYS_S", [0.0, 0.0])
+
+
+@pytest.fixture
+def place(evening, tmp_path, monkeypatch, web_hook):
+    """A copy of the evening's ledger, and the environment that leads there; returns the copy's path."""
+    path = tmp_path / "ledger.sqlite3"
+    with closing(sqlite3.connect(evening.home / "ledger.sqlite3")) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+    environment(monkeypatch, evening, f"sqlite:///{path}", web_hook.url)
+    # The market stands still after the session, and with it the limits on requests.
+    evening.call("POST", "/control/advance", json={"seconds": 5})
+    return path
+
+
+def environment(monkeypatch, evening, ledger_url, notify_url):
+    monkeypatch.setenv("BOT_HOME", str(evening.home))
+    monkeypatch.setenv("BOT_LEDGER_URL", ledger_url)
+    monkeypatch.setenv("BOT_SIMULATOR_URL", evening.url)
+    monkeypatch.setenv("BOT_NOTIFY_URLS", notify_url)
+
+
+def alter(path, *statements):
+    """The hand in the database that the ledger's own door does not allow."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (trigger,) in triggers:
+            connection.execute(f"DROP TRIGGER {trigger}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount, statement
+
+
+ENTRY = "(SELECT client_order_id FROM client_order WHERE intent = 1 ORDER BY slice_number LIMIT 1)"
+EXIT = "(SELECT client_order_id FROM client_order WHERE intent = 2 ORDER BY slice_number LIMIT 1)"
+LAST_FILL = f"client_order_id = {EXIT} AND cumulative_quantity = (SELECT MAX(cumulative_quantity) FROM fill WHERE client_order_id = {EXIT})"
+OTHERS = ("charge", "fill", "order_event")
+
+# What a hand did to the ledger, and the kinds of difference that must be named for it.
+PLANTED = {
+    "a fill removed": ([f"DELETE FROM fill WHERE {LAST_FILL}"], {"quantity"}),
+    "a fill doubled": (
+        [
+            (
+                "INSERT INTO fill SELECT client_order_id, cumulative_quantity + quantity, quantity, value_paise, at "
+                f"FROM fill WHERE {LAST_FILL}"
+            )
+        ],
+        {"quantity"},
+    ),
+    "a fill priced one tick off": (
+        [f"UPDATE fill SET value_paise = value_paise + 5 * quantity WHERE {LAST_FILL}"],
+        {"price"},
+    ),
+    "an order that the ledger lost": (
+        [
+            f"DELETE FROM fill WHERE client_order_id = {EXIT}",
+            f"DELETE FROM order_event WHERE client_order_id = {EXIT}",
+            f"DELETE FROM client_order WHERE client_order_id = {EXIT}",
+        ],
+        {"missing_in_ledger", "quantity"},
+    ),
+    "an order that the broker never had": (
+        [
+            (
+                "INSERT INTO client_order SELECT '261120N-xxx-1-9', session_id, intent, 9, 65, limit_paise"
+                " FROM client_order WHERE intent = 1 LIMIT 1"
+            )
+        ],
+        {"missing_at_broker"},
+    ),
+    "an order whose end the ledger missed": (
+        [
+            f"DELETE FROM order_event WHERE client_order_id = {EXIT} AND status = 'TRADED'",
+            f"DELETE FROM fill WHERE {LAST_FILL}",
+        ],
+        {"still_open", "quantity"},
+    ),
+    "an order for more units than was sent": (
+        [f"UPDATE client_order SET quantity = quantity + 65 WHERE client_order_id = {ENTRY}"],
+        {"identity"},
+    ),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_difference_is_found_and_named_in_rows_and_alert(planted, evening, place, web_hook):
+    statements, kinds = PLANTED[planted]
+    alter(place, *statements)
+    found = reconcile_day(evening.session_id)
+    assert {difference.kind for difference in found.differences} - {"foreign"} == kinds
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        (compared,) = ledger.reconciliations(evening.session_id)
+    assert compared.state == "mismatched"
+    assert {difference.kind for difference in compared.differences} - {"foreign"} == kinds
+    assert all(difference.detail["remedy"] for difference in compared.differences)
+    (heard,) = web_hook.heard
+    assert "broker and ledger differ" in heard["title"]
+    assert all(kind in heard["message"] for kind in kinds)
+
+
+def test_a_difference_is_the_runs_state_and_its_artifact(evening, place):
+    alter(place, *PLANTED["a fill priced one tick off"][0])
+    state = reconciliation(session_id=evening.session_id, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Mismatched")
+    assert "price" in state.message
+    assert "| price |" in latest_artifact(evening.session_id)
+
+
+def latest_artifact(session_id):
+    with get_client(sync_client=True) as client:
+        reply = client.request(
+            "POST", "/artifacts/latest/filter", json={"artifacts": {"key": {"like_": "reconciliation"}}}
+        )
+    (found,) = [artifact for artifact in reply.json() if artifact["description"] == session_id]
+    return found["data"]
+
+
+def test_the_untouched_day_matches_and_what_was_bought_by_hand_is_shown(evening, place, web_hook):
+    state = reconciliation(day=DAY, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "Matched"), state.message
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        assert len(ledger.trades(evening.session_id)) == 2, "the test wants a day with trades"
+        assert len(ledger.fills(evening.session_id)) > 6, "and with several fills of an order"
+        (compared,) = ledger.reconciliations(evening.session_id)
+    assert compared.state == "clean"
+    assert {difference.kind for difference in compared.differences} == {"foreign"}
+    # The broker gives an order without an id of ours one of its own making.
+    (by_hand,) = [order for order in truth(evening.url)["orders"] if order["order_id"] == evening.foreign_order_id]
+    shown = {difference.subject: difference.found for difference in compared.differences}
+    assert f"filled {by_hand['quantity']} " in shown[by_hand["client_order_id"]]
+    assert f"net {by_hand['quantity']} units" in shown.values(), "what it left is shown, and not touched"
+    assert web_hook.heard == []
+
+
+def fault(evening, **wish):
+    evening.call("POST", "/control/faults", json=[wish])
+
+
+@pytest.fixture
+def _no_faults_afterwards(evening):
+    yield
+    evening.call("DELETE", "/control/faults")
+
+
+@pytest.mark.usefixtures("_no_faults_afterwards")
+def test_an_answer_that_fails_once_is_asked_for_again(evening, place):
+    fault(evening, fault="server_error", at={"call": "trade_book", "nth": 1})
+    state = reconciliation(session_id=evening.session_id, return_state=True)
+    assert state.name == "Matched", state.message
+
+
+@pytest.mark.usefixtures("_no_faults_afterwards")
+def test_a_broker_that_does_not_answer_leaves_nothing_behind_and_a_later_run_compares(evening, place, web_hook):
+    fault(evening, fault="server_error", at={"call": "order_book", "nth": 1}, times=99)
+    state = reconciliation(session_id=evening.session_id, return_state=True)
+    assert (state.type.value, state.name) == ("FAILED", "Unreachable")
+    assert "run it again later" in state.message
+    assert "not compared with the broker" in web_hook.heard[0]["title"]
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        assert ledger.reconciliations(evening.session_id) == ()
+    evening.call("DELETE", "/control/faults")
+    assert reconciliation(session_id=evening.session_id, return_state=True).name == "Matched"
+
+
+def dump(ledger_url):
+    """Every row of every table, in order."""
+    with closing(Ledger(ledger_url)) as ledger:
+        return json.dumps(
+            {name: sorted(map(repr, ledger.rows(f"SELECT * FROM {name}"))) for name in LedgerTable.metadata.tables}
+        )
+
+
+def run_evening(session_id):
+    states = [flow(session_id=session_id, return_state=True).name for flow in (reconciliation, analytics)]
+    assert states == ["Matched", "Reported"]
+
+
+def test_the_evening_twice_leaves_every_table_as_it_was(evening, place):
+    run_evening(evening.session_id)
+    first = dump(f"sqlite:///{place}")
+    with closing(sqlite3.connect(place)) as connection:
+        script = "\n".join(connection.iterdump())
+    evening.call("POST", "/control/advance", json={"seconds": 5})
+    run_evening(evening.session_id)
+    assert dump(f"sqlite:///{place}") == first
+    with closing(sqlite3.connect(place)) as connection:
+        assert "\n".join(connection.iterdump()) == script
+
+
+def test_the_evening_twice_leaves_every_table_as_it_was_on_postgresql(
+    tmp_path, postgres_ledger_url, monkeypatch, web_hook
+):
+    with an_evening(tmp_path, postgres_ledger_url) as found:
+        environment(monkeypatch, found, postgres_ledger_url, web_hook.url)
+        run_evening(found.session_id)
+        first = dump(postgres_ledger_url)
+        found.call("POST", "/control/advance", json={"seconds": 5})
+        run_evening(found.session_id)
+        assert dump(postgres_ledger_url) == first
+
+
+def test_a_past_day_is_compared_with_the_settled_trade_history_and_what_was_billed(evening, place):
+    """Page after page; before the market has closed the history is empty, which is no answer."""
+    analytics(session_id=evening.session_id, return_state=True)
+    settings = Settings()
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        key = ledger.key_of(evening.session_id)
+        with open_broker(settings, key) as broker:
+            if not evening.call("GET", "/control/clock")["over"]:
+                with pytest.raises(BrokerUnavailable, match="nothing of 2026-11-20 yet"):
+                    compare_session(ledger, broker, evening.session_id, past_day=True)
+                evening.call("POST", "/control/advance", json={"to": "15:41:00"})
+            found = compare_session(ledger, broker, evening.session_id, past_day=True)
+            assert found.agrees, found.differences
+            asked = [
+                r["path"] for r in evening.call("GET", "/control/requests") if "2026-11-20/2026-11-20" in r["path"]
+            ]
+            assert len({path.rpartition("/")[2] for path in asked}) > 2, "the history has several pages"
+            ours = [done for done in truth(evening.url)["fills"] if done["order_id"] != evening.foreign_order_id]
+            assert len(ours) == len(ledger.fills(evening.session_id))
+    alter(place, "UPDATE charge SET stt_paise = stt_paise * 2 WHERE stt_paise > 0")
+    with closing(Ledger(f"sqlite:///{place}")) as ledger, open_broker(settings, key) as broker:
+        found = compare_session(ledger, broker, evening.session_id, past_day=True)
+    assert [(d.kind, d.subject) for d in found.differences if d.kind != "foreign"] == [("charges", "stt")]

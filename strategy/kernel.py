@@ -35,6 +35,7 @@ from strategy.params import Params
 from strategy.plan import DayPlan
 
 Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
 Bytes: TypeAlias = NDArray[np.int8]
 
 _SOURCES = b"".join(Path(file).read_bytes() for file in (__file__, premiums.__file__))
@@ -159,9 +160,9 @@ class Candles(NamedTuple):
 
     day: Ints
     start_ms: Ints
-    high_paise: Ints
-    low_paise: Ints
-    close_paise: Ints
+    high: Floats  # index points, as the indicators see them
+    low: Floats
+    close: Floats
     last_tick: Ints
     closed_ms: Ints  # the session's time when it closed
     closed_by_ms: Ints  # until when all was over: the tick's time, or the clock's less the grace
@@ -292,9 +293,9 @@ def candles_of(at_ms, spot_paise, first_tick, seconds, grace_ms, step_points):
             count += min(b - a, (at_ms[b - 1] - at_ms[a]) // length_ms + 2)
     of_day = np.empty(count, np.int64)
     start = np.empty(count, np.int64)
-    high = np.empty(count, np.int64)
-    low = np.empty(count, np.int64)
-    close = np.empty(count, np.int64)
+    high = np.empty(count, np.float64)
+    low = np.empty(count, np.float64)
+    close = np.empty(count, np.float64)
     last_tick = np.empty(count, np.int64)
     closed = np.empty(count, np.int64)
     closed_by = np.empty(count, np.int64)
@@ -326,9 +327,9 @@ def candles_of(at_ms, spot_paise, first_tick, seconds, grace_ms, step_points):
                 price = spot_paise[i]
             of_day[k] = day
             start[k] = start_ms
-            high[k] = top
-            low[k] = bottom
-            close[k] = price
+            high[k] = top / 100
+            low[k] = bottom / 100
+            close[k] = price / 100
             last_tick[k] = i - 1
             middle[k] = around
             renewed[k] = since
@@ -350,15 +351,15 @@ def candles_of(at_ms, spot_paise, first_tick, seconds, grace_ms, step_points):
 
 
 @_jit
-def directions_of(high_paise, low_paise, close_paise, period, multiplier):
+def directions_of(highs, lows, closes, period, multiplier):
     """SuperTrend's direction after each candle: +1 up, -1 down, 0 not known yet."""
-    count = len(close_paise)
+    count = len(closes)
     directions = np.zeros(count, np.int8)
     length = float(period)
     weight = length - 1.0
     direction, upper, lower, atr, last, seen = 0, 0.0, 0.0, 0.0, np.nan, 0
     for k in range(count):
-        high, low, close = high_paise[k] / 100, low_paise[k] / 100, close_paise[k] / 100
+        high, low, close = highs[k], lows[k], closes[k]
         if last < low:
             true_range = high - last
         elif last > high:
@@ -391,16 +392,16 @@ def directions_of(high_paise, low_paise, close_paise, period, multiplier):
 
 
 @_jit
-def macd_sides_of(close_paise, fast, slow, smoothing):
+def macd_sides_of(closes, fast, slow, smoothing):
     """On which side of its signal line the MACD is after each candle: +1 on or above, -1 below, 0 not known yet."""
-    count = len(close_paise)
+    count = len(closes)
     sides = np.zeros(count, np.int8)
     fast_new, slow_new, signal_new = 2.0 / (fast + 1.0), 2.0 / (slow + 1.0), 2.0 / (smoothing + 1.0)
     fast_old, slow_old, signal_old = 1.0 - fast_new, 1.0 - slow_new, 1.0 - signal_new
     ready = slow + smoothing - 1
     fast_ema, slow_ema, seed, signal = 0.0, 0.0, 0.0, 0.0
     for k in range(min(ready, count)):
-        close, seen = close_paise[k] / 100, k + 1
+        close, seen = closes[k], k + 1
         fast_ema = _ema(fast_ema, close, seen, fast)
         slow_ema = _ema(slow_ema, close, seen, slow)
         if seen >= slow:
@@ -410,7 +411,7 @@ def macd_sides_of(close_paise, fast, slow, smoothing):
                 signal = seed / smoothing
                 sides[k] = 1 if macd >= signal else -1
     for k in range(ready, count):
-        close = close_paise[k] / 100
+        close = closes[k]
         fast_ema = fast_new * close + fast_old * fast_ema
         slow_ema = slow_new * close + slow_old * slow_ema
         macd = fast_ema - slow_ema
@@ -430,24 +431,24 @@ def _ema(ema, value, seen, period):
 
 
 @_jit
-def longer_of(day, start_ms, high_paise, low_paise, close_paise, seconds):
+def longer_of(start_ms, highs, lows, closes, seconds):
     """Candles of the higher timeframe out of shorter ones: (number of each one's, high, low, close, end)."""
     count = len(start_ms)
     length_ms = seconds * 1000
     number = np.empty(count, np.int64)
-    high = np.empty(count, np.int64)
-    low = np.empty(count, np.int64)
-    close = np.empty(count, np.int64)
+    high = np.empty(count, np.float64)
+    low = np.empty(count, np.float64)
+    close = np.empty(count, np.float64)
     end = np.empty(count, np.int64)
     g = -1
     for k in range(count):
         if k == 0 or start_ms[k] >= end[g]:
             g += 1
             end[g] = start_ms[k] - ((start_ms[k] - _OPEN_OF_DAY_MS) % _DAY_MS) % length_ms + length_ms
-            high[g], low[g] = high_paise[k], low_paise[k]
+            high[g], low[g] = highs[k], lows[k]
         else:
-            high[g], low[g] = max(high[g], high_paise[k]), min(low[g], low_paise[k])
-        close[g] = close_paise[k]
+            high[g], low[g] = max(high[g], highs[k]), min(low[g], lows[k])
+        close[g] = closes[k]
         number[k] = g
     return number, high[: g + 1].copy(), low[: g + 1].copy(), close[: g + 1].copy(), end[: g + 1].copy()
 

@@ -117,9 +117,9 @@ class CompiledMarket:
 
         def make() -> tuple[Bytes, Ints]:
             directions = kernel.directions_of(
-                candles.high_paise,
-                candles.low_paise,
-                candles.close_paise,
+                candles.high,
+                candles.low,
+                candles.close,
                 params.supertrend_period,
                 params.supertrend_multiplier,
             )
@@ -140,7 +140,7 @@ class CompiledMarket:
         found: Bytes = self._keep(
             "sides",
             (params.candle_seconds, params.candle_grace_ms, *periods),
-            lambda: kernel.macd_sides_of(candles.close_paise, *periods),
+            lambda: kernel.macd_sides_of(candles.close, *periods),
         )
         return found
 
@@ -154,11 +154,10 @@ class CompiledMarket:
             "longer",
             key,
             lambda: kernel.longer_of(
-                candles.day,
                 candles.start_ms,
-                candles.high_paise,
-                candles.low_paise,
-                candles.close_paise,
+                candles.high,
+                candles.low,
+                candles.close,
                 params.htf_seconds,
             ),
         )

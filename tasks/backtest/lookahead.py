@@ -77,7 +77,7 @@ def check_lookahead(
 
 
 def check_warm_up(days: Sequence[PastDay], params: Params, *, starts: int, seed: int) -> WarmUp:
-    """Start the indicators at random candles and count until they agree for good with the full history of these days."""
+    """Start the indicators at random candles and count until they agree for good with the full history of the days."""
     candles = [candle for past in days for candle in day_candles(past, params.candle_seconds)]
     full = _answers(candles, params)
     dice = np.random.Generator(np.random.PCG64(seed))

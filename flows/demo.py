@@ -36,6 +36,8 @@ REHEARSAL_DAY = date(2026, 11, 20)
 DEPLOYMENTS = ("rehearsal", "squareoff", "halt", "resume", "stop", "tighten", "reconciliation", "analytics")
 WHOLE_RUN_TIMEOUT_S = 900.0
 PLAIN_WIDTH = 110  # where the output goes to a file or a log
+# None of them starts by itself: a stack that is kept up over night does nothing in the morning.
+REHEARSAL_JOBS = ("rehearsal", "squareoff", "halt", "resume", "stop", "tighten", "reconciliation", "analytics")
 BUSY = (429, 502, 503, 504)
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 

@@ -8,6 +8,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
+from flows.demo import REHEARSAL_JOBS
 from strategy.instruments import Underlying
 from strategy.params import Params
 
@@ -62,6 +63,12 @@ def test_there_is_a_session_per_index_and_mode():
         params, tags, _ = found[name]
         assert params == {"index": index.upper(), "mode": mode}
         assert tags == ["session", index, mode]
+
+
+def test_a_kept_rehearsal_does_nothing_in_the_morning():
+    jobs = [deployment for deployment in DEPLOYMENTS if deployment["name"] in REHEARSAL_JOBS]
+    assert len(jobs) == len(REHEARSAL_JOBS)
+    assert not any(schedule["active"] for job in jobs for schedule in job.get("schedules", ()))
 
 
 def test_only_one_paper_session_starts_by_itself_and_no_live_one():

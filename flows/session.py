@@ -32,7 +32,7 @@ from strategy.actions import Severity
 from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
 from strategy.params import Mode, Params
 from tasks.arming import why_not_armed
-from tasks.clock import IST, real_now_ms
+from tasks.clock import IST, real_now_ms, real_today
 from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
 from tasks.ledger.records import SessionKey
 from tasks.pages.artifacts import PrefectArtifacts, StoreUnavailable
@@ -79,8 +79,10 @@ def daily_session(
         ask_before_open: Live only. The run waits for your yes (Resume, with a form) until 09:14; without it the day
             is traded on paper.
     """
-    today = market_today(params)
-    due = day or (today if params.mode is Mode.REHEARSAL else _scheduled_day() or today)
+    # Before anything else is looked at: a run of another day does nothing, whatever this machine's settings say.
+    rehearsing = params.mode is Mode.REHEARSAL
+    today = market_today(params) if rehearsing else real_today()
+    due = day or (today if rehearsing else _scheduled_day() or today)
     if due != today:
         return Completed(name="Skipped", message=f"This run is for {due}; today is {today}. Nothing was done.")
     if params.mode is Mode.LIVE:

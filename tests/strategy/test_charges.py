@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategy.charges import Charges, charge_facts, day_charges, order_charges, rates_on
+from strategy.charges import (
+    COMPONENTS,
+    Charges,
+    charge_facts,
+    compare_with_statement,
+    day_charges,
+    order_charges,
+    rates_on,
+    split_over_fills,
+)
 from strategy.events import Side
 from strategy.facts import FactsInvalid, OutsideKnownData
 
@@ -95,6 +104,101 @@ def test_rates_change_on_their_day(day, exchange, stt, transaction, confirmed):
 def test_a_version_names_the_exchange_and_the_day_since_which_the_rates_hold():
     assert NSE.version == "NSE 2026-04-01"
     assert rates_on(date(2026, 3, 31), "NSE").version == "NSE 2026-03-01"
+
+
+# One lot of 75 units bought at 120.35 (9,026.25) and sold at 131.10 (9,832.50), on the last day of each rate and on the
+# first day of the next. By hand: turnover x rate, half up to the paisa; GST on 20 + exchange + SEBI.
+#   STT 0.0625 % of 9,832.50 = 6.1453; 0.1 % = 9.8325; 0.15 % = 14.74875
+#   NSE of 9,026.25 and 9,832.50: 0.0495 % = 4.46799, 4.86709; 0.03503 % = 3.16190, 3.44432; 0.03553 % = 3.20703, 3.49349
+#   BSE: 0.0495 % as NSE then; 0.0325 % = 2.93353, 3.19556
+#   SEBI 0.0001 % = 0.00903, 0.00983; stamp 0.003 % of 9,026.25 = 0.27079
+#   GST: 18 % of 24.48 = 4.4064, of 24.88 = 4.4784; of 23.17 = 4.1706, 23.45 = 4.2210; of 23.22 = 4.1796, 23.50 = 4.2300;
+#   BSE: of 22.94 = 4.1292, of 23.21 = 4.1778
+AROUND_EACH_CHANGE = [
+    ("2024-09-30", "NSE", paise(2000, 0, 447, 1, 27, 441), paise(2000, 615, 487, 1, 0, 448)),
+    ("2024-10-01", "NSE", paise(2000, 0, 316, 1, 27, 417), paise(2000, 983, 344, 1, 0, 422)),
+    ("2026-02-28", "NSE", paise(2000, 0, 316, 1, 27, 417), paise(2000, 983, 344, 1, 0, 422)),
+    ("2026-03-01", "NSE", paise(2000, 0, 321, 1, 27, 418), paise(2000, 983, 349, 1, 0, 423)),
+    ("2026-03-31", "NSE", paise(2000, 0, 321, 1, 27, 418), paise(2000, 983, 349, 1, 0, 423)),
+    ("2026-04-01", "NSE", paise(2000, 0, 321, 1, 27, 418), paise(2000, 1475, 349, 1, 0, 423)),
+    ("2024-09-30", "BSE", paise(2000, 0, 447, 1, 27, 441), paise(2000, 615, 487, 1, 0, 448)),
+    ("2024-10-01", "BSE", paise(2000, 0, 293, 1, 27, 413), paise(2000, 983, 320, 1, 0, 418)),
+    ("2026-03-31", "BSE", paise(2000, 0, 293, 1, 27, 413), paise(2000, 983, 320, 1, 0, 418)),
+    ("2026-04-01", "BSE", paise(2000, 0, 293, 1, 27, 413), paise(2000, 1475, 320, 1, 0, 418)),
+]
+
+
+@pytest.mark.parametrize(
+    ("day", "exchange", "bought", "sold"), AROUND_EACH_CHANGE, ids=[f"{row[1]} {row[0]}" for row in AROUND_EACH_CHANGE]
+)
+def test_a_round_trip_on_the_day_before_and_after_each_change(day, exchange, bought, sold):
+    rates = rates_on(date.fromisoformat(day), exchange)
+    assert order_charges(Side.BUY, 75 * 120_35, rates) == bought
+    assert order_charges(Side.SELL, 75 * 131_10, rates) == sold
+
+
+class TestSplit:
+    @given(
+        amounts=st.lists(st.integers(0, 10**6), min_size=6, max_size=6),
+        fills=st.lists(st.integers(1, 10**8), min_size=1, max_size=8),
+    )
+    def test_the_shares_of_the_fills_add_up_and_none_is_negative(self, amounts, fills):
+        charges = paise(*amounts)
+        shares = split_over_fills(charges, fills)
+        assert sum(shares, Charges()) == charges
+        for share, value in zip(shares, fills, strict=True):
+            for name in COMPONENTS:
+                exact = Fraction(getattr(charges, name) * value, sum(fills))
+                assert abs(getattr(share, name) - exact) <= 1
+                assert getattr(share, name) >= 0
+
+    @pytest.mark.parametrize("values", [[], [0], [100, -1]])
+    def test_fills_without_value_are_refused(self, values):
+        with pytest.raises(ValueError, match="values of an order's fills"):
+            split_over_fills(paise(2000, 0, 1, 1, 1, 1), values)
+
+
+def row(charges: Charges) -> dict[str, Fraction]:
+    """A row of a statement that bills exactly these paise."""
+    return {name: Fraction(getattr(charges, name)) for name in COMPONENTS}
+
+
+class TestStatement:
+    ORDERS = (order_charges(Side.BUY, 65 * 150_00, NSE), order_charges(Side.SELL, 65 * 160_00, NSE))
+
+    def disagreements(self, rows):
+        return [billed.component for billed in compare_with_statement(self.ORDERS, rows) if not billed.agrees]
+
+    def test_the_same_amounts_agree(self):
+        assert self.disagreements([row(charges) for charges in self.ORDERS]) == []
+
+    def test_parts_of_a_paisa_and_gst_without_the_sebi_fee_agree(self):
+        rows = [row(charges) for charges in self.ORDERS]
+        rows[0]["exchange_paise"] -= Fraction(46, 100)
+        rows[1]["gst_paise"] -= 1
+        assert self.disagreements(rows) == []
+
+    def test_taxes_rounded_to_the_rupee_agree(self):
+        rows = [row(charges) for charges in self.ORDERS]
+        rows[1]["stt_paise"] = Fraction(1600)  # 15.60
+        rows[0]["stamp_paise"] = Fraction(0)  # 0.29
+        assert self.disagreements(rows) == []
+
+    @pytest.mark.parametrize("component", COMPONENTS)
+    def test_another_amount_is_named(self, component):
+        rows = [row(charges) for charges in self.ORDERS]
+        rows[1][component] += 200
+        assert self.disagreements(rows) == [component]
+
+    def test_a_flat_fee_is_exact(self):
+        rows = [row(charges) for charges in self.ORDERS]
+        rows[1]["brokerage_paise"] -= 1
+        assert self.disagreements(rows) == ["brokerage_paise"]
+
+    def test_yesterdays_rate_is_noticed_on_one_lot(self):
+        old = rates_on(date(2026, 3, 31), "NSE")
+        rows = [row(self.ORDERS[0]), row(order_charges(Side.SELL, 65 * 160_00, old))]
+        assert self.disagreements(rows) == ["stt_paise"]
 
 
 @given(buy=values, sell=values, rates=st.sampled_from([NSE, BSE]))

@@ -137,6 +137,16 @@ CASES = {
         Book(orders=(order(1, client_order_id="", broker_order_id=""),)),
         [(CE, "foreign"), (CE, "quantity"), ("b1", "missing_at_broker")],
     ),
+    "a side that does not say what was asked for is not contradicted": (
+        FLAT,
+        Book(orders=(replace(BOUGHT, quantity=None), replace(SOLD, quantity=None))),
+        [],
+    ),
+    "and still is for another contract": (
+        HELD,
+        Book(orders=(replace(BOUGHT, quantity=None, security=PE),), net_quantities={PE: 75}),
+        [(CE, "quantity"), (PE, "quantity"), ("b1", "identity")],
+    ),
     "units of our contract without any order": (
         FLAT,
         Book(orders=FLAT.orders, net_quantities={CE: 75}),

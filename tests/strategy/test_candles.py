@@ -178,6 +178,14 @@ def test_leaps_that_agree_are_the_market_after_ten():
     assert (back.last_paise, back.doubt.leaps) == (205_00, 1)
 
 
+def test_a_leap_to_yet_another_level_is_the_first_of_its_own():
+    prices = [(2_000 + n, 200_00) for n in range(9)] + [(3_000 + n, 300_00) for n in range(9)]
+    spot, _ = leaps(prices)
+    assert (spot.last_paise, spot.doubt) == (100_00, (9, 300_00, OPEN_MS + 3_008))
+    spot, _ = take_tick(spot, OPEN_MS + 3_009, 300_00, 5)
+    assert spot.last_paise == 300_00
+
+
 @pytest.mark.parametrize(
     "prices",
     [

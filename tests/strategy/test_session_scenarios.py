@@ -346,6 +346,7 @@ SCENARIOS = {
         09:31:10.001  spot      24510.00      alert:ticks_quarantined
         15:26:00      spot      24510.00      alert:ticks_quarantined
         09:31:10      spot      24510.00      -
+        09:31:02      spot      24500.00      -                 # late: counted, not said
         09:31:01      timer     -             -
     """,
     "an option's clock does not matter, its price does": """

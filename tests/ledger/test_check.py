@@ -2,6 +2,7 @@
 
 import pytest
 
+from flows.cli import ledger_check
 from strategy.events import Side
 from tasks.ledger.check import _PARENTS, RULES, check
 from tasks.ledger.records import CommandRecord
@@ -189,6 +190,16 @@ def test_a_corruption_is_found_and_named(clean_day, plant, day, name):
     for violation in found:
         assert str(violation).startswith(f"{rule}: ")
         assert RULES[rule] in str(violation)
+
+
+def test_the_command_says_what_is_wrong_and_its_exit_code_tells(clean_day, plant, ledger_url, monkeypatch, capsys):
+    monkeypatch.setenv("BOT_LEDGER_URL", ledger_url)
+    assert (ledger_check(), capsys.readouterr().out) == (0, "the ledger is sound\n")
+    plant("DELETE FROM fill WHERE client_order_id = '{o1}' AND cumulative_quantity = 25")
+    assert ledger_check() == 1
+    said = capsys.readouterr().out
+    assert "fill_gap: order " in said
+    assert "violations" in said
 
 
 def test_every_rule_has_a_corruption_that_shows_it():

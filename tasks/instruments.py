@@ -50,6 +50,7 @@ _NEEDED: Final = (
     "SM_FREEZE_QTY",
 )
 _FILES_KEPT: Final = 5
+_LOGGED_EVERY_BYTES: Final = 4_000_000
 _CHUNK_BYTES: Final = 1 << 18
 _TIMEOUT_S: Final = (5.0, 20.0)
 _DOWNLOAD_S_MAX: Final = 240.0
@@ -59,6 +60,20 @@ ContractKey = tuple[int, OptionType]
 
 class MasterRefused(Exception):
     """The file cannot be traded by; the message says what was expected and what was found."""
+
+
+class LoggedProgress:
+    """A line in the log whenever another `_LOGGED_EVERY_BYTES` have arrived: a slow download must not look like a hang."""
+
+    def __init__(self) -> None:
+        self._said = 0
+
+    def __call__(self, received: int, total: int | None) -> None:
+        """So much has been received."""
+        if received - self._said >= _LOGGED_EVERY_BYTES:
+            self._said = received
+            whole = f" of {total / 1e6:.0f}" if total else ""
+            log.info("instrument master: %.0f%s MB", received / 1e6, whole)
 
 
 class InstrumentMaster:
@@ -72,8 +87,12 @@ class InstrumentMaster:
 
     @classmethod
     def of_day(cls, settings: Settings, day: date, progress: Progress | None = None) -> "InstrumentMaster":
-        """The master of `day`, from the cache or the broker. BrokerUnavailable where it cannot be fetched."""
-        path = fetch_master(settings.master_url, settings.home / "instruments", day, progress)
+        """The master of `day`, from the cache or the broker. BrokerUnavailable where it cannot be fetched.
+
+        Without a `progress` of its own the caller gets a line in the log every few megabytes.
+        """
+        hear = progress or LoggedProgress()
+        path = fetch_master(settings.master_url, settings.home / "instruments", day, hear)
         return cls(path, day, contract_facts(settings.operator_facts))
 
     def expiries(self, index: Index) -> tuple[date, ...]:

@@ -10,7 +10,14 @@ import pytest
 from strategy.instruments import INDICES, OptionType, Underlying, contract_facts
 from tasks.broker import BrokerUnavailable
 from tasks.clock import Stopwatch
-from tasks.instruments import InstrumentMaster, MasterRefused, fetch_master, read_contracts, usable_freeze_quantity
+from tasks.instruments import (
+    LoggedProgress,
+    InstrumentMaster,
+    MasterRefused,
+    fetch_master,
+    read_contracts,
+    usable_freeze_quantity,
+)
 from tasks.settings import Settings
 
 DAY = date(2026, 9, 24)
@@ -245,6 +252,19 @@ def test_a_file_is_fetched_once_a_day_and_kept_for_some_days(scripted, tmp_path,
         fetch_master(scripted.url, tmp_path, date(2026, 10, day))
     assert len(list(tmp_path.iterdir())) == 5
     assert not first.exists()
+
+
+def test_a_slow_download_does_not_look_like_a_hang(caplog):
+    caplog.set_level("INFO", logger="tasks.instruments")
+    hear = LoggedProgress()
+    for megabytes in range(1, 11):
+        hear(megabytes * 1_000_000, 10_000_000)
+    LoggedProgress()(5_000_000, None)
+    assert caplog.messages == [
+        "instrument master: 4 of 10 MB",
+        "instrument master: 8 of 10 MB",
+        "instrument master: 5 MB",
+    ]
 
 
 def test_a_simulator_s_file_is_fetched_each_time(scripted, tmp_path):

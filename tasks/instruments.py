@@ -63,7 +63,7 @@ class MasterRefused(Exception):
 
 
 class LoggedProgress:
-    """A line in the log whenever another `_LOGGED_EVERY_BYTES` have arrived: a slow download must not look like a hang."""
+    """A line in the log for each `_LOGGED_EVERY_BYTES` more: a slow download must not look like a hang."""
 
     def __init__(self) -> None:
         self._said = 0

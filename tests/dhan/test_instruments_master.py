@@ -11,8 +11,8 @@ from strategy.instruments import INDICES, OptionType, Underlying, contract_facts
 from tasks.broker import BrokerUnavailable
 from tasks.clock import Stopwatch
 from tasks.instruments import (
-    LoggedProgress,
     InstrumentMaster,
+    LoggedProgress,
     MasterRefused,
     fetch_master,
     read_contracts,

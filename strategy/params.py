@@ -11,7 +11,7 @@ from datetime import time
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -56,6 +57,11 @@ class SignalPolicy(StrEnum):
     SQUAREOFF = "squareoff"
     HAND_OVER = "hand_over"
 
+
+# A form that is told of JSON schema's "time" wants an offset from UTC and refuses 09:25.
+TimeOfDay = Annotated[
+    time, WithJsonSchema({"type": "string", "pattern": r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$"})
+]
 
 # Units that are the choice itself, and say nothing beside the label.
 _WORDS = ("index", "mode", "product", "policy", "on/off")
@@ -219,9 +225,9 @@ class Params(BaseModel):
     )
 
     # Hours
-    entry_start: time = _setting(time(9, 25), "Entries from", "IST", "No entry before this time.")
-    entry_cutoff: time = _setting(time(15, 10), "Entries until", "IST", "No entry from this time on.")
-    squareoff_at: time = _setting(time(15, 25), "Squareoff", "IST", "Everything is closed from this time on.")
+    entry_start: TimeOfDay = _setting(time(9, 25), "Entries from", "IST", "No entry before this time, as hh:mm.")
+    entry_cutoff: TimeOfDay = _setting(time(15, 10), "Entries until", "IST", "No entry from this time on, as hh:mm.")
+    squareoff_at: TimeOfDay = _setting(time(15, 25), "Squareoff", "IST", "Everything is closed from this time on, as hh:mm.")
     entries_enabled: bool = _setting(
         True, "Entries enabled", "on/off", "Off: indicators and exits run, nothing new is bought."
     )

@@ -266,6 +266,16 @@ SCENARIOS = {
         09:31:53      timer     -             poll
         09:32:03      timer     -             poll, alert:held_contract_silent
     """,
+    "an answer in the moment of the request is an answer": """
+        09:31:00      call      100.00        -
+        09:31:05      spot      24512.00      -
+        09:31:10      timer     -             poll
+        09:31:10      tick      99.00         -
+        09:31:14      spot      24512.00      -
+        09:31:20      timer     -             poll              # the first again
+        09:31:24      spot      24512.00      -
+        09:31:30      timer     -             poll, alert:held_contract_silent
+    """,
     "a silence that ends with the position is forgotten": """
         with order_cooldown_seconds=0
         09:31:00      call      100.00        -
@@ -534,16 +544,16 @@ def test_what_is_said_of_silence(rules):
     world = rules.play("""
         09:31:00      call      100.00        -
         09:31:10      timer     -             poll
-        09:31:20.900  timer     -             alert:index_ticks_stale, poll, alert:held_contract_silent
+        09:31:21      timer     -             alert:index_ticks_stale, poll, alert:held_contract_silent
     """)
     assert said_of(world, "index_ticks_stale") == [
-        (Severity.WARNING, "no tick of NIFTY for 20 s; no entries until they are back")
+        (Severity.WARNING, "no tick of NIFTY for 21 s; no entries until they are back")
     ]
     assert said_of(world, "held_contract_silent") == [
         (
             Severity.CRITICAL,
             (
-                "no price of NIFTY 23 NOV 24500 CE for 20 s, not even on request; its stop cannot work. "
+                "no price of NIFTY 23 NOV 24500 CE for 21 s, not even on request; its stop cannot work. "
                 "Look at the position at the broker"
             ),
         )
@@ -551,7 +561,7 @@ def test_what_is_said_of_silence(rules):
     (position,) = world.state.book.positions
     assert [poll.contract for poll in world.actions(PollQuote)] == [position.contract] * 2
     assert world.state.silence.polls == 2
-    world.send(Command(at_ms=rules.at_ms("09:31:21"), command_id="c", kind=CommandKind.SQUAREOFF))
+    world.send(Command(at_ms=rules.at_ms("09:31:22"), command_id="c", kind=CommandKind.SQUAREOFF))
     (live,) = world.live_of(Exit)
     world.fill(rules.at_ms("09:31:22"), live, 65, 99_00)
     world.end(rules.at_ms("09:31:22"), live, Outcome.FILLED)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from flows.research import register as register_research
+from flows.upkeep import register as register_upkeep
 
 if TYPE_CHECKING:
     from strategy.instruments import Underlying
@@ -26,6 +27,7 @@ app = App(
 ledger_app = App(name="ledger", help="Look after the ledger's database.")
 app.command(ledger_app)
 register_research(app)
+register_upkeep(app)
 
 IndexName = Literal["NIFTY", "BANKNIFTY", "FINNIFTY", "SENSEX"]
 ModeName = Literal["rehearsal", "paper", "live"]

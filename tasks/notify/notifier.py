@@ -129,9 +129,16 @@ class Notifier:
         self._tally.count("accepted")
         self._arrived.put((notice, self._now_ms()))
 
-    def check(self, notice: Notice) -> dict[str, bool]:
-        """Send `notice` to every target now, in the calling thread, and say which of them took it."""
-        return {target.name: _send(target, notice, with_files=True) for target in self.targets}
+    def check(self, notice: Notice, *, routed: bool = False) -> dict[str, bool]:
+        """Send `notice` to every target now, in the calling thread, and say which of them took it.
+
+        With `routed` only to those that want it.
+        """
+        return {
+            target.name: _send(target, notice, with_files=True)
+            for target in self.targets
+            if not routed or target.wants(notice)
+        }
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Deliver what waits, for at most `timeout_s`; True if nothing is left. The rest stays spooled."""

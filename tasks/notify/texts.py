@@ -126,6 +126,20 @@ def exited(
     )
 
 
+def stop_moved(session: SessionKey, at_ms: int, *, trade: int, contract_name: str, stop_paise: int) -> Notice:
+    """The trailing stop went up; each new level is news."""
+    return _notice(
+        session,
+        at_ms,
+        kind="stop_moved",
+        topic=Topic.TRADES,
+        severity=Severity.INFO,
+        news=f"stop of {contract_name} up to {render_rupees(stop_paise)}",
+        body=[],
+        key=f"{session.session_id}/{trade}/{stop_paise}",
+    )
+
+
 def resumed(session: SessionKey, at_ms: int, *, reason: str) -> Notice:
     """A halt was lifted."""
     return _notice(
@@ -196,12 +210,20 @@ def alerted(session: SessionKey, alert: Alert) -> Notice:
 
 
 def day_reported(
-    session: SessionKey, at_ms: int, *, net_paise: int, lines: Sequence[str], chart_png: bytes | None
+    session: SessionKey,
+    at_ms: int,
+    *,
+    net_paise: int,
+    lines: Sequence[str],
+    chart_png: bytes | None,
+    page: bytes | None = None,
 ) -> Notice:
-    """The evening's result with the chart of the day; mail shows it inline."""
+    """The evening's result with the chart of the day, which mail shows inline, and the report as a page to open."""
     title = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · report of {session.day:%d %b}"
     picture = (Attachment(name="day.png", media_type="image/png", content=chart_png),) if chart_png is not None else ()
     shown = '<p><img src="cid:day.png" alt="chart of the day" style="max-width:100%"></p>' if picture else ""
+    name = f"report-{session.day}-{session.underlying}-{session.mode}.html".lower()
+    pages = (Attachment(name=name, media_type="text/html", content=page),) if page is not None else ()
     text = "\n".join(lines)
     return _notice(
         session,
@@ -212,7 +234,7 @@ def day_reported(
         news=title,
         body=lines,
         html=f'<div style="font:15px/1.5 sans-serif">{plain_to_html(text)}{shown}</div>',
-        attachments=picture,
+        attachments=(*picture, *pages),
         key=session.session_id,
     )
 

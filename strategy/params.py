@@ -227,7 +227,9 @@ class Params(BaseModel):
     # Hours
     entry_start: TimeOfDay = _setting(time(9, 25), "Entries from", "IST", "No entry before this time, as hh:mm.")
     entry_cutoff: TimeOfDay = _setting(time(15, 10), "Entries until", "IST", "No entry from this time on, as hh:mm.")
-    squareoff_at: TimeOfDay = _setting(time(15, 25), "Squareoff", "IST", "Everything is closed from this time on, as hh:mm.")
+    squareoff_at: TimeOfDay = _setting(
+        time(15, 25), "Squareoff", "IST", "Everything is closed from this time (hh:mm) on."
+    )
     entries_enabled: bool = _setting(
         True, "Entries enabled", "on/off", "Off: indicators and exits run, nothing new is bought."
     )

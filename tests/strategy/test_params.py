@@ -178,6 +178,7 @@ def test_the_form_has_title_description_unit_and_bounds():
         assert field["description"].endswith("."), name
         assert field["unit"], name
         assert "default" in field, name
+        assert field.get("format") != "time", "the form wants an offset from UTC in it and refuses 09:25"
         if field.get("type") in {"integer", "number"}:
             assert "minimum" in field or "exclusiveMinimum" in field, name
             assert "maximum" in field, name

@@ -89,7 +89,8 @@ def automations(*, guardian_id: Any, alarm_id: Any, silent_after_s: float) -> tu
             "what": what,
             # A run that has not started yet has a name by chance only.
             "run_name": "{{ deployment.name }} ({{ flow_run.name }})",
-            "message": "{{ event.resource.get('prefect.state-message') or '' }}",
+            # In brackets: Prefect appends a filter to the expression, which else would take its last word only.
+            "message": "{{ (event.resource.get('prefect.state-message') or '') }}",
         }
         return RunDeployment(deployment_id=alarm_id, parameters=told)
 

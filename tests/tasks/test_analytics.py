@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategy.analysis import analyse
@@ -38,6 +38,7 @@ def days(count):
 class TestOracle:
     """The field's own packages on the same returns, to nine digits."""
 
+    @settings(max_examples=50, deadline=None)
     @given(net=daily_net)
     def test_empyrical_agrees_on_returns_and_risk(self, net):
         found = day_metrics(days(len(net)), np.array(net, dtype=np.int64), CAPITAL)
@@ -69,6 +70,28 @@ class TestOracle:
         assert day_metrics(days(6), net, CAPITAL).sharpe == pytest.approx(
             empyrical.sharpe_ratio(net / equity[:-1]), rel=1e-12
         )
+
+
+# What quantstats 0.0.86 says of these days (it brings thirty packages, so its answers are kept instead of itself).
+QUANTSTATS_DAYS = (
+    *(1500_00, -800_00, 0, 2300_50, -1200_25, -300_00, 950_75, 0, 400_00, -2100_00, 1800_00, 650_00, -75_50, 120_00),
+    *(-990_00, 3100_00, -450_00, 0, 275_25, -60_00, 880_00, -1310_00),
+)
+QUANTSTATS = {
+    "sharpe": 2.8639747156816364,
+    "sortino": 5.3828981015854,
+    "volatility": 0.18947968992343292,
+    "total_return": 0.04690749999999966,
+    "cagr": 0.6905991808857044,
+    "calmar": 31.62127625286432,
+}
+
+
+def test_quantstats_agrees_to_nine_digits():
+    found = day_metrics(days(len(QUANTSTATS_DAYS)), np.array(QUANTSTATS_DAYS, dtype=np.int64), CAPITAL)
+    for name, expected in QUANTSTATS.items():
+        assert getattr(found, name) == pytest.approx(expected, rel=1e-9), name
+    assert found.drawdown.ratio == pytest.approx(0.021839699807282398, rel=1e-9)
 
 
 def a_session(draw, day):
@@ -148,6 +171,7 @@ def mean(values):
     return statistics.fmean(values) if values else None
 
 
+@settings(max_examples=50, deadline=None)
 @given(period=periods(), wanted=filters)
 def test_a_plain_computation_agrees_under_any_filter(period, wanted):
     trades, names, packed, reasons = period

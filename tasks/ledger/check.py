@@ -233,9 +233,12 @@ _MOMENTS = {
     "an event before its intent was decided": f"""
         SELECT 'event of ' || e.client_order_id, i.decided_at, e.at FROM order_event e
         JOIN client_order o ON o.client_order_id = e.client_order_id {_ORDER_INTENT}""",
+    # Asked in real time and answered in the market's: in a rehearsal of another day they cannot be compared.
     "an answer before the request": """
         SELECT 'command ' || c.command_id, c.requested_at, a.answered_at FROM command c
-        JOIN command_answer a ON a.command_id = c.command_id""",
+        JOIN command_answer a ON a.command_id = c.command_id
+        JOIN session s ON s.session_id = c.session_id
+        WHERE SUBSTR(CAST(c.requested_at AS VARCHAR(40)), 1, 10) = CAST(s.day AS VARCHAR(10))""",
     "a fill before the one it follows": """
         SELECT 'fill of ' || client_order_id,
             LAG(at) OVER (PARTITION BY client_order_id ORDER BY cumulative_quantity), at FROM fill""",

@@ -227,7 +227,7 @@ class Trading:
         self.ledger = Ledger(settings.ledger_url)
         (self.session_id,) = self.wait_for(lambda: self.ledger.session_ids(day=DAY), "the session")
 
-    def wait_for(self, condition, what, timeout_s=60):
+    def wait_for(self, condition, what, timeout_s=180):
         deadline = Deadline(timeout_s)
         while not (met := condition()):
             assert not deadline.passed, f"{what} did not come\n{self.log.read_text()[-4000:]}"
@@ -241,7 +241,7 @@ class Trading:
     def await_position(self):
         self.wait_for(lambda: any(t.open_quantity for t in self.trades), "a position")
 
-    def end(self, timeout_s=60):
+    def end(self, timeout_s=180):
         """What the process said last; it must have ended by itself."""
         out, _ = self.process.communicate(timeout=timeout_s)
         assert out.strip(), self.log.read_text()[-4000:]

@@ -4,6 +4,8 @@ afterwards the ledger is whole.
 The loop hangs before the commit of an exit until the outage has begun; the outage ends some market time after the sale.
 """
 
+import os
+import signal
 import socket
 import sqlite3
 import tempfile
@@ -34,8 +36,18 @@ class Outage:
         self._market = stage.market
         self.began_ms = self.ended_ms = 0
 
-    def hold(self, home: Path, takes_away: Callable[[], object], gives_back: Callable[[], object]) -> None:
-        """Take something away before an exit is committed, until some time after the position is sold."""
+    def hold(
+        self,
+        home: Path,
+        takes_away: Callable[[], object],
+        gives_back: Callable[[], object],
+        *,
+        kills: int | None = None,
+    ) -> None:
+        """Take something away before an exit is committed, until some time after the position is sold.
+
+        `kills`: a process that is killed as soon as the position is sold.
+        """
         wait_until(lambda: passed(home) == [BEFORE_AN_EXIT.step])
         takes_away()
         self.began_ms = self._now_ms()
@@ -43,6 +55,9 @@ class Outage:
             (home / "go on").touch()
             wait_until(lambda: self._held() == 0, for_s=120)
             sold_ms = self._now_ms()
+            if kills is not None:
+                os.kill(kills, signal.SIGKILL)
+                return
             wait_until(lambda: self._now_ms() > sold_ms + GOES_ON_S * 1000, for_s=120)
             self.ended_ms = self._now_ms()
         finally:
@@ -99,6 +114,19 @@ def test_a_locked_ledger_holds_up_no_exit_and_allows_no_entry(ledger_url, play, 
     assert outage.orders("SELL"), "the position was not sold while the ledger was locked"
     assert outage.orders("BUY") == []
     assert "goes out without the ledger" in heard(web_hook)
+    assert verdict.fell == 0, verdict
+    assert verdict.is_green, verdict
+
+
+def test_killed_while_the_ledger_is_locked_the_next_start_has_the_exit_from_the_journal(ledger_url, play, outage):
+    lock = locked(ledger_url)
+    verdict = play(
+        "killed while the ledger is locked",
+        Play(kills=(BEFORE_AN_EXIT,)),
+        ledger_url,
+        beside=lambda pid, home: outage.hold(home, lock.__enter__, lambda: lock.__exit__(None, None, None), kills=pid),
+    )
+    assert verdict.died == 1, verdict
     assert verdict.fell == 0, verdict
     assert verdict.is_green, verdict
 

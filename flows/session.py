@@ -56,7 +56,10 @@ def session_run_name() -> str:
 
 def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """A run that failed or crashed tells the operator, with the reason."""
-    send_alert("failure", f"{flow.name} {flow_run.name}: {state.name}", str(state.message))
+    # The worker that tells of a crash knows the run by the name it was given by chance; its parameters say whose it is.
+    asked = flow_run.parameters.get("params")
+    whose = f"{asked.get('index', '')} {asked.get('mode', '')}".strip() if isinstance(asked, dict) else flow_run.name
+    send_alert("failure", f"{flow.name} {whose or flow_run.name}: {state.name}", str(state.message))
 
 
 @flow(

@@ -1,13 +1,20 @@
 """Every deployment of prefect.yaml loads, explains itself, and has parameters that its flow accepts."""
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 import yaml
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.actions import RunDeployment
 from prefect.flows import load_flow_from_entrypoint
+from prefect.server.events.actions import RunDeployment as ServerRunDeployment
+from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.utilities.callables import parameter_schema
 
+from deployments.bootstrap import automations
 from flows.demo import REHEARSAL_JOBS
 from strategy.instruments import Underlying
 from strategy.params import Params
@@ -97,3 +104,28 @@ def test_the_session_form_explains_every_setting():
 def test_nothing_secret_can_be_a_parameter():
     for name in Params.model_fields:
         assert not any(word in name for word in ("token", "pin", "secret", "password", "url"))
+
+
+ALARMS = [
+    (automation.name, name, template)
+    for automation in automations(guardian_id=uuid4(), alarm_id=uuid4(), silent_after_s=90)
+    for action in automation.actions
+    if isinstance(action, RunDeployment)
+    for name, template in (action.parameters or {}).items()
+    if "{{" in template
+]
+
+
+@pytest.mark.parametrize(("automation", "name", "template"), ALARMS)
+@pytest.mark.parametrize("message", ["", 'the broker said "no"', "two\nlines"])
+def test_an_alarm_is_told_one_value_whatever_the_message(automation, name, template, message):
+    """Prefect makes JSON of a lone expression by appending a filter; what does not parse is an alarm that never rings."""
+    run = {"flow_run": SimpleNamespace(name="a run"), "deployment": SimpleNamespace(name="nifty-live")}
+    wrapped = ServerRunDeployment._wrap_v1_template(template)
+    is_json = wrapped["__prefect_kind"] == "json"
+    rendered = render_user_template_sync(
+        wrapped["value"]["template"] if is_json else wrapped["template"],
+        {**run, "event": SimpleNamespace(resource={"prefect.state-message": message})},
+    )
+    said = json.loads(rendered) if is_json else rendered
+    assert said == {"message": message, "run_name": "nifty-live (a run)"}[name]

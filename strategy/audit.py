@@ -6,12 +6,14 @@ Invariants:
 1. Only a difference that two readings in a row show, with no order of ours alive and nothing decided in between, is
    believed. Then there are no entries until both sides are equal again; exits go on.
 2. A broker that cannot be read is not flat: no entries until it can be read.
-3. Each outage and each difference is said once, and so is its end.
+3. While it is believed that the account holds fewer units than are to be sold, they are not sold: somebody else has
+   sold them, and selling them again would be a short position. It is read again at once, so an error passes soon.
+4. Each outage and each difference is said once, and so is its end.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from strategy.actions import Alert, Severity
 from strategy.events import Caution, Side
@@ -42,6 +44,7 @@ class Reading:
     at_ms: int
     activity: tuple[int, tuple[int, ...]]  # last intent, open intents
     differences: tuple[str, ...] = ()
+    at_broker: Mapping[str, int] = field(default_factory=dict)  # the account's net units, by security
     unreadable: str = ""
 
 
@@ -52,6 +55,7 @@ class Audit:
     due_ms: int = 0
     suspected: tuple[str, ...] = ()
     believed: tuple[str, ...] = ()
+    at_broker: Mapping[str, int] = field(default_factory=dict)  # as of the difference that is believed
     unreadable: int = 0  # readings in a row
 
 
@@ -123,7 +127,8 @@ def after_reading(
         audit = replace(audit, unreadable=0)
     moving = reading.activity != activity or bool(activity[1])
     if moving:
-        return replace(audit, suspected=()), said
+        due_ms = min(audit.due_ms, at_ms + CONFIRM_MS) if audit.believed else audit.due_ms
+        return replace(audit, suspected=(), due_ms=due_ms), said
     if not reading.differences:
         if audit.believed:
             message = "broker and ledger agree again"
@@ -131,16 +136,26 @@ def after_reading(
                 Caution(at_ms=at_ms, reason=DIFFER, active=False),
                 Alert(at_ms=at_ms, kind="books_agree", severity=Severity.INFO, message=message),
             )
-        return replace(audit, suspected=(), believed=()), said
+        return replace(audit, suspected=(), believed=(), at_broker={}), said
     if reading.differences != audit.suspected:
         return replace(audit, suspected=reading.differences, due_ms=at_ms + CONFIRM_MS), said
     if reading.differences == audit.believed:
-        return audit, said
+        return replace(audit, at_broker=reading.at_broker), said
     said += (
         Caution(at_ms=at_ms, reason=DIFFER, active=True),
         Alert(at_ms=at_ms, kind="books_differ", severity=Severity.CRITICAL, message="; ".join(reading.differences)),
     )
-    return replace(audit, believed=reading.differences), said
+    return replace(audit, believed=reading.differences, at_broker=reading.at_broker), said
+
+
+def is_covered(audit: Audit, security: str, quantity: int) -> bool:
+    """Whether so many units can be sold: false while a believed difference says that the account holds fewer."""
+    return not audit.believed or audit.at_broker.get(security, 0) >= quantity
+
+
+def hurried(audit: Audit, now_ms: int) -> Audit:
+    """The audit with its next reading due now."""
+    return replace(audit, due_ms=now_ms)
 
 
 def _render(order: AuditedOrder) -> str:

@@ -146,6 +146,13 @@ ALERTS = {
         "enters nothing until both agree again; exits go on",
         "compare positions and orders at the broker's terminal; undo what was done there by hand",
     ),
+    "exit_withheld": AlertText(
+        CRITICAL,
+        RISK,
+        "exit withheld: the account holds less",
+        "does not sell what somebody else has sold; reads the broker again at once and tries again",
+        "look at the position at the broker's terminal; what is left there, sell there",
+    ),
     "books_agree": AlertText(INFO, RISK, "broker and ledger agree again", "enters again", "nothing"),
     "broker_unreadable": AlertText(
         CRITICAL,

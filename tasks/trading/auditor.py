@@ -60,18 +60,26 @@ class Auditor:
     def _read(self, activity: tuple[int, tuple[int, ...]]) -> None:
         unreadable = "the reading failed; its error is in the log"
         found: tuple[str, ...] = ()
+        at_broker: dict[str, int] = {}
         try:
-            found = self._differences()
+            found, at_broker = self._compare()
             unreadable = ""
         except BrokerError as fault:
             unreadable = f"the broker's books cannot be read: {fault}"
         except (LedgerUnavailable, TimeoutError) as fault:
             unreadable = f"the ledger cannot be read: {fault}"
         finally:
-            self._inbox.put(Reading(at_ms=self._now_ms(), activity=activity, differences=found, unreadable=unreadable))
+            reading = Reading(
+                at_ms=self._now_ms(),
+                activity=activity,
+                differences=found,
+                at_broker=at_broker,
+                unreadable=unreadable,
+            )
+            self._inbox.put(reading)
             self._reading = False
 
-    def _differences(self) -> tuple[str, ...]:
+    def _compare(self) -> tuple[tuple[str, ...], dict[str, int]]:
         at_broker: dict[str, int] = defaultdict(int)
         for position in self._broker.positions():
             at_broker[position.security] += position.net_quantity
@@ -108,7 +116,7 @@ class Auditor:
                         and not self._has_ended(order.client_order_id),
                     )
                 )
-        return differences(ledger=ours, adopted=adopted, broker=theirs, at_broker=at_broker)
+        return differences(ledger=ours, adopted=adopted, broker=theirs, at_broker=at_broker), at_broker
 
     def _has_ended(self, client_order_id: str) -> bool:
         return any(

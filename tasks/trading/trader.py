@@ -29,11 +29,12 @@ from strategy.actions import (
     PollQuote,
     Resumed,
     SessionOver,
+    Severity,
     StopMoved,
     Watch,
 )
-from strategy.audit import Audit, Reading, after_reading, asked, is_due
-from strategy.events import Caution, Command, Fill, IntentClosed, PoisonedTick, SessionEvent, Tick, Timer
+from strategy.audit import Audit, Reading, after_reading, asked, hurried, is_covered, is_due
+from strategy.events import Caution, Command, Fill, IntentClosed, Outcome, PoisonedTick, SessionEvent, Tick, Timer
 from strategy.params import Params
 from strategy.session import DayPlan, SessionState, step
 from tasks.clock import Clock
@@ -154,6 +155,8 @@ class _Loop:
                 self.advance(event)
             if isinstance(event, FeedConnected | FeedLost):
                 self.hear_of_feed(event)
+            if isinstance(event, IntentClosed):  # of an exit that was withheld
+                self.learn(event)
             if isinstance(event, Reading):
                 self.compare(event)
             if isinstance(event, Timer):
@@ -171,6 +174,16 @@ class _Loop:
         self.state, actions = step(self.state, event, self.desk.plan, self.desk.params)
         for action in actions:
             self.carry_out(action)
+
+    def withhold(self, action: Exit) -> None:
+        """An exit of units that the account does not hold ends unsent; the session decides it anew after a pause."""
+        self.audit = hurried(self.audit, action.at_ms)
+        held = self.audit.at_broker.get(action.contract.security, 0)
+        message = f"{action.quantity} x {action.contract.name} are to be sold, and the account holds {held}"
+        self.carry_out(Alert(at_ms=action.at_ms, kind="exit_withheld", severity=Severity.CRITICAL, message=message))
+        self.desk.inbox.put(
+            IntentClosed(at_ms=action.at_ms, intent=action.intent, outcome=Outcome.REJECTED, message=message)
+        )
 
     def hear_of_feed(self, event: FeedConnected | FeedLost) -> None:
         alert = self.feeds.hear(event, is_flat=self.state.is_flat)
@@ -199,6 +212,8 @@ class _Loop:
     def carry_out(self, action: Action) -> None:
         desk = self.desk
         match action:
+            case Exit() if not is_covered(self.audit, action.contract.security, action.quantity):
+                self.withhold(action)
             case Enter() | Exit():
                 desk.execution.submit(action)
             case Adopt():

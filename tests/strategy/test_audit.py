@@ -3,7 +3,17 @@
 import pytest
 
 from strategy.actions import Alert
-from strategy.audit import Audit, AuditedOrder, Reading, after_reading, asked, differences, is_due
+from strategy.audit import (
+    Audit,
+    AuditedOrder,
+    Reading,
+    after_reading,
+    asked,
+    differences,
+    hurried,
+    is_covered,
+    is_due,
+)
 from strategy.events import Caution, Side
 
 CALL, PUT = "NSE_FNO:47317", "NSE_FNO:47318"
@@ -123,3 +133,29 @@ def test_a_doubt_is_looked_at_again_soon_and_a_good_book_after_half_a_minute():
     assert is_due(doubted, 3_100)
     failed, _ = after_reading(audit, Reading(at_ms=100, activity=QUIET, unreadable=DOWN), QUIET)
     assert is_due(failed, 3_100)
+
+
+COVER = {
+    # (readings of (units at the broker, differs)) -> may 65 units be sold?
+    "nothing was read yet": ([], True),
+    "both sides agree": ([(65, False)], True),
+    "one reading shows less: not believed yet": ([(0, True)], True),
+    "believed: nothing is there": ([(0, True), (0, True)], False),
+    "believed: too little is there": ([(30, True), (30, True)], False),
+    "believed, but it is about something else": ([(65, True), (65, True)], True),
+    "more is there than we know of": ([(130, True), (130, True)], True),
+    "equal again": ([(0, True), (0, True), (65, False)], True),
+    "bought back, and something else still differs": ([(0, True), (0, True), (65, True)], True),
+}
+
+
+@pytest.mark.parametrize("name", COVER)
+def test_what_the_account_does_not_hold_is_not_sold(name):
+    readings, expected = COVER[name]
+    audit = Audit()
+    for number, (units, differs) in enumerate(readings):
+        found = SAME if differs else GONE
+        reading = Reading(at_ms=number, activity=QUIET, differences=found, at_broker={CALL: units})
+        audit, _ = after_reading(audit, reading, QUIET)
+    assert is_covered(audit, CALL, 65) is expected
+    assert is_due(hurried(audit, 99), 99)

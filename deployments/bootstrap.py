@@ -7,6 +7,7 @@ Invariants:
    are on the queue `watch`, which a second worker can serve alone.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import requests
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -25,6 +27,8 @@ from prefect.events.schemas.automations import Automation, AutomationCore, Event
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, get_current_settings
 from prefect.workers.process import ProcessWorker
+
+from tasks.clock import Deadline, pause
 
 WORK_POOL = "trading"
 WATCH_QUEUE = "watch"
@@ -50,11 +54,14 @@ class Done:
         return f"{self.how:<10}{self.what}"
 
 
-def bootstrap(project: Path, *, renew: bool = False, silent_after_s: float | None = None) -> tuple[Done, ...]:
+def bootstrap(
+    project: Path, *, renew: bool = False, wait_s: float = 0, silent_after_s: float | None = None
+) -> tuple[Done, ...]:
     """Create what is missing on the Prefect server of this environment.
 
     Args:
         project: the folder of prefect.yaml.
+        wait_s: how long the server may take until it answers.
         renew: deploy everything anew from prefect.yaml; parameters and schedules edited in the UI are lost.
         silent_after_s: a session without a sign of life for so long is dead; three heartbeats if not given.
 
@@ -66,6 +73,8 @@ def bootstrap(project: Path, *, renew: bool = False, silent_after_s: float | Non
             "PREFECT_API_URL must name the Prefect server, found nothing. Start one (prefect server start), then "
             "set it, for instance to http://127.0.0.1:4200/api."
         )
+    if wait_s:
+        await_server(str(PREFECT_API_URL.value()), wait_s)
     if silent_after_s is None:
         silent_after_s = MISSED_MAX * (get_current_settings().flows.heartbeat_frequency or HEARTBEAT_S_DEFAULT)
     with get_client(sync_client=True) as client:
@@ -79,6 +88,21 @@ def bootstrap(project: Path, *, renew: bool = False, silent_after_s: float | Non
             )
         ]
     return tuple(done)
+
+
+def await_server(url: str, timeout_s: float) -> None:
+    """Wait until the server of `url` answers.
+
+    Raises:
+        BootstrapFailed: it did not, for `timeout_s`.
+    """
+    deadline = Deadline(timeout_s)
+    while not deadline.passed:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}/health", timeout=2).ok:
+                return
+        pause(0.2)
+    raise BootstrapFailed(f"An answer was expected from {url} within {timeout_s:.0f} s, found none; see its log.")
 
 
 def automations(*, guardian_id: Any, alarm_id: Any, silent_after_s: float) -> tuple[AutomationCore, ...]:

@@ -180,17 +180,18 @@ def session(*, deployment: str = "rehearsal", day: date | None = None) -> int:
 
 
 @app.command
-def bootstrap(*, renew: Annotated[bool, Parameter(negative="")] = False) -> int:
+def bootstrap(*, renew: Annotated[bool, Parameter(negative="")] = False, wait: float = 0) -> int:
     """Create what is missing on the Prefect server: work pool, deployments, automations. Again changes nothing.
 
     Args:
         renew: deploy everything anew from prefect.yaml; settings and schedules edited in the UI are lost.
+        wait: seconds that the server may take until it answers.
     """
     from deployments.bootstrap import BootstrapFailed
     from deployments.bootstrap import bootstrap as create_all
 
     try:
-        for done in create_all(PROJECT, renew=renew):
+        for done in create_all(PROJECT, renew=renew, wait_s=wait):
             print(done)
     except BootstrapFailed as failed:
         print(failed)

@@ -251,33 +251,34 @@ def _ints(values: Any) -> Ints:
 def ticks_of(at_ms, spot_paise, first_tick):
     """The minutes of all days: (first tick of each and the end, lowest, highest, first minute of each day and the end)."""
     count = len(at_ms)
-    block_first = np.empty(count + 1, np.int64)
-    block_low = np.empty(count, np.int64)
-    block_high = np.empty(count, np.int64)
-    first_block = np.empty(len(first_tick), np.int64)
-    blocks = -1
+    size = 0
     for day in range(len(first_tick) - 1):
-        first_block[day] = blocks + 1
-        until_ms = -_NEVER
-        for i in range(first_tick[day], first_tick[day + 1]):
-            price = spot_paise[i]
-            if at_ms[i] >= until_ms:
-                blocks += 1
-                block_first[blocks] = i
-                block_low[blocks] = price
-                block_high[blocks] = price
-                until_ms = at_ms[i] // _MINUTE_MS * _MINUTE_MS + _MINUTE_MS
-            else:
-                block_low[blocks] = min(block_low[blocks], price)
-                block_high[blocks] = max(block_high[blocks], price)
-    first_block[-1] = blocks + 1
-    block_first[blocks + 1] = count
-    return (
-        block_first[: blocks + 2].copy(),
-        block_low[: blocks + 1].copy(),
-        block_high[: blocks + 1].copy(),
-        first_block,
-    )
+        first, end = first_tick[day], first_tick[day + 1]
+        if end > first:
+            size += min(end - first, at_ms[end - 1] // _MINUTE_MS - at_ms[first] // _MINUTE_MS + 1)
+    block_first = np.empty(size + 1, np.int64)
+    block_low = np.empty(size, np.int64)
+    block_high = np.empty(size, np.int64)
+    first_block = np.empty(len(first_tick), np.int64)
+    blocks = 0
+    for day in range(len(first_tick) - 1):
+        first_block[day] = blocks
+        i, end = first_tick[day], first_tick[day + 1]
+        while i < end:
+            until_ms = at_ms[i] // _MINUTE_MS * _MINUTE_MS + _MINUTE_MS
+            block_first[blocks] = i
+            low = high = spot_paise[i]
+            i += 1
+            while i < end and at_ms[i] < until_ms:
+                price = spot_paise[i]
+                low = price if price < low else low
+                high = price if price > high else high
+                i += 1
+            block_low[blocks], block_high[blocks] = low, high
+            blocks += 1
+    first_block[-1] = blocks
+    block_first[blocks] = count
+    return block_first[: blocks + 1].copy(), block_low[:blocks].copy(), block_high[:blocks].copy(), first_block
 
 
 @_jit
@@ -534,6 +535,42 @@ def _upper_paise(stop, value, quantity, rules):
 
 
 @_jit
+def _quiet(low, high, strike, left_ms, is_call, lower, upper, rules):
+    """A range of the index within [low, high] in which the premium is surely between `lower` and `upper`; empty: (1, 0).
+
+    The premium rises with the index (falls, for a put), so each end is found by halving.
+    """
+    bottom, top = lower + _AIR_PAISE, upper - _AIR_PAISE
+    # The ends in the direction in which the premium rises.
+    a, b = (low, high) if is_call else (high, low)
+    first, last = a, b
+    # The first index level with a premium above `bottom`, and the last one with a premium below `top`.
+    if _quote(first, strike, left_ms, is_call, rules.volatility, rules.spread)[0] <= bottom:
+        bad, good = first, last
+        if _quote(good, strike, left_ms, is_call, rules.volatility, rules.spread)[0] <= bottom:
+            return 1, 0
+        while abs(good - bad) > 1:
+            middle = (good + bad) // 2
+            if _quote(middle, strike, left_ms, is_call, rules.volatility, rules.spread)[0] <= bottom:
+                bad = middle
+            else:
+                good = middle
+        first = good
+    if _quote(last, strike, left_ms, is_call, rules.volatility, rules.spread)[0] >= top:
+        bad, good = last, first
+        if _quote(good, strike, left_ms, is_call, rules.volatility, rules.spread)[0] >= top:
+            return 1, 0
+        while abs(good - bad) > 1:
+            middle = (good + bad) // 2
+            if _quote(middle, strike, left_ms, is_call, rules.volatility, rules.spread)[0] >= top:
+                bad = middle
+            else:
+                good = middle
+        last = good
+    return (first, last) if is_call else (last, first)
+
+
+@_jit
 def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, stop, trailed, realised, rules):
     """The first tick of [i, until) with a risk exit: (tick or -1, reason, stop, trailed)."""
     last_block = days.first_block[day + 1]
@@ -553,7 +590,13 @@ def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, s
         lowest = _quote(far, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
         highest = _quote(near, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
         if lowest - _AIR_PAISE <= lower or highest + _AIR_PAISE >= upper:
+            quiet_low, quiet_high = _quiet(
+                ticks.block_low[block], ticks.block_high[block], strike, left_ms, is_call, lower, upper, rules
+            )
             while i < block_end:
+                if quiet_low <= ticks.spot_paise[i] <= quiet_high:
+                    i += 1
+                    continue
                 price = _quote(ticks.spot_paise[i], strike, left_ms, is_call, rules.volatility, rules.spread)[0]
                 if price <= lower or price >= upper:
                     pnl = quantity * price - value
@@ -577,6 +620,16 @@ def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, s
                                 stop, trailed = moved, True
                                 lower = max(lower, stop)
                                 upper = _upper_paise(stop, value, quantity, rules)
+                                quiet_low, quiet_high = _quiet(
+                                    ticks.block_low[block],
+                                    ticks.block_high[block],
+                                    strike,
+                                    left_ms,
+                                    is_call,
+                                    lower,
+                                    upper,
+                                    rules,
+                                )
                 i += 1
         i = block_end
         block += 1

@@ -36,10 +36,14 @@ class CompiledMarket:
         first_tick = np.cumsum([0] + [len(one.at_ms) for one in recorded]).astype(np.int64)
         at_ms = np.concatenate([one.at_ms for one in recorded])
         spot_paise = np.concatenate([one.spot_paise for one in recorded])
-        *minutes, first_block = kernel.ticks_of(at_ms, spot_paise, first_tick)
-        self.ticks = Ticks(at_ms, spot_paise, *minutes)
-        self.first_tick, self.first_block = first_tick, first_block
         self._lock = threading.Lock()
+        self.first_tick = first_tick
+        self.forget(at_ms, spot_paise)
+
+    def forget(self, at_ms: Ints, spot_paise: Ints) -> None:
+        """Begin anew with these ticks: nothing of what was computed is kept."""
+        *minutes, self.first_block = kernel.ticks_of(at_ms, spot_paise, self.first_tick)
+        self.ticks = Ticks(at_ms, spot_paise, *minutes)
         self._kept: dict[str, OrderedDict[Any, Any]] = {}
 
     def trades(self, params: Params) -> Ints:
@@ -95,7 +99,7 @@ class CompiledMarket:
         return found
 
     def _planned(self, params: Params) -> kernel.Days:
-        facts = [DayFacts(plan=past.plan(params), expiry_ms=past.expiry_ms) for past in self.days]
+        facts = [DayFacts(plan=past.plan(params, strikes=1), expiry_ms=past.expiry_ms) for past in self.days]
         # Days that only warm up let nobody in.
         facts[: self.warming] = [
             replace(one, plan=replace(one.plan, entry_cutoff_ms=0)) for one in facts[: self.warming]

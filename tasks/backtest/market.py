@@ -113,21 +113,24 @@ class PastDay:
         """When its session starts: a minute before the market opens."""
         return self.today.open_ms - MINUTE_MS
 
-    def plan(self, params: Params) -> DayPlan:
-        """The day as a session with these settings sees it."""
+    def plan(self, params: Params, *, strikes: int | None = None) -> DayPlan:
+        """The day as a session with these settings sees it, with all its strikes or only the first few.
+
+        The hours do not depend on the strikes, and many days are planned faster with one.
+        """
         return plan_day(
             params,
             day=self.day,
             today=self.today,
             index=self.index,
-            contracts=self._chain(),
+            contracts=self._chain(strikes),
             rates=self.rates,
             at_ms=self.start_ms,
         )
 
-    def _chain(self) -> Iterable[Contract]:
+    def _chain(self, strikes: int | None) -> Iterable[Contract]:
         step = self.index.strike_step_points
-        for strike in range(self.strike_low_points, self.strike_high_points + 1, step):
+        for strike in range(self.strike_low_points, self.strike_high_points + 1, step)[:strikes]:
             for option_type in OptionType:
                 yield Contract(
                     underlying=self.index.underlying,

@@ -33,6 +33,7 @@ LOG = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 20.0
 READ_PATIENCE_S = 60.0
 READ_PAUSE_S = 2.0
+LEASE_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +123,7 @@ def _guard(settings: Settings, ledger: Ledger, key: SessionKey) -> Outcome:
         if not found:
             return Outcome(session_id=key.session_id, said="all flat", done=True)
         LOG.error("%s: %s", key.session_id, found)
-        lives = key.session_id in ledger.living_session_ids(real_now_ms())
+        lives = _lives(ledger, key)
         if lives and not _is_due(settings, ledger, key):
             return Outcome(session_id=key.session_id, said=f"a session is at work: {found}", done=True)
         if lives and _closed_itself(ledger, key) and not _look(settings, ledger, key):
@@ -135,6 +136,15 @@ def _guard(settings: Settings, ledger: Ledger, key: SessionKey) -> Outcome:
         )
         return Outcome(session_id=key.session_id, said=said, done=False)
     return close_outcome(settings, ledger, key, why=f"guardian: {found}", force=lives)
+
+
+def _lives(ledger: Ledger, key: SessionKey) -> bool:
+    """True when the lease is renewed while we look; that of a process that died is waited for until it has run out."""
+    first = now = ledger.leases.holder(key, real_now_ms())
+    while first is not None and now is not None and now.heartbeat_at_ms == first.heartbeat_at_ms:
+        pause(LEASE_LOOK_S)
+        now = ledger.leases.holder(key, real_now_ms())
+    return now is not None
 
 
 def _look(settings: Settings, ledger: Ledger, key: SessionKey) -> Open:

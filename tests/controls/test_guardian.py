@@ -88,3 +88,12 @@ def test_without_the_ledger_it_says_what_is_open_and_sells_nothing(settings, hol
     assert market.sold == 0
     guarded(settings)
     assert look_without_ledger(settings) == ()
+
+
+def test_right_after_a_crash_the_lease_of_the_dead_is_waited_for(settings, hold, market):
+    session = hold(ttl_s=3.0)  # nobody renews it any more, but it has not run out
+    session.buy()
+    session.die()
+    (outcome,) = guarded(settings)
+    assert (outcome.done, outcome.acted) == (True, True), outcome
+    assert market.net == {}

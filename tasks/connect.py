@@ -7,6 +7,7 @@ Invariants:
 2. Whatever was opened is closed when the `with` block ends, also when opening stopped half-way.
 """
 
+import logging
 import os
 import secrets
 import socket
@@ -21,7 +22,10 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
+import httpx
 import requests
+from prefect.blocks.system import Secret
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from strategy.actions import Severity
@@ -54,6 +58,8 @@ from tasks.ledger.records import IntentRecord, SessionKey
 from tasks.ledger.store import Ledger, migrate
 from tasks.notify import Notice, Notifier, Topic
 from tasks.settings import PROJECT_FOLDER, Settings
+
+LOG = logging.getLogger(__name__)
 
 
 def market_now_ms(settings: Settings) -> int:
@@ -138,7 +144,19 @@ def open_ledger(settings: Settings | None = None) -> Iterator[Ledger]:
 
 def tokens_for(settings: Settings) -> TokenSource:
     """Access tokens of the account, or of the simulator."""
-    return TokenSource.from_settings(settings)
+    name = "" if settings.rehearsing else settings.dhan_token_block
+    return TokenSource.from_settings(settings, (lambda: read_token_block(name)) if name else lambda: "")
+
+
+def read_token_block(name: str) -> str:
+    """The access token in the Prefect Secret block `name`; empty, and why in the log, where it cannot be had."""
+    try:
+        block = Secret.load(name)
+        assert isinstance(block, Secret), "asked outside of any event loop, the block itself comes back"
+        return str(block.get())
+    except (ValueError, PrefectException, httpx.HTTPError) as fault:
+        LOG.warning("no access token from the Prefect block %s: %s", name, fault)
+        return ""
 
 
 @contextmanager

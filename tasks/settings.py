@@ -58,6 +58,8 @@ class Settings(BaseSettings):
 
     dhan_client_id: str = ""
     dhan_access_token: SecretStr = SecretStr("")
+    # The name of a Prefect Secret block with the token in it, where it is kept in the UI.
+    dhan_token_block: str = ""
     dhan_pin: SecretStr = SecretStr("")
     dhan_totp_secret: SecretStr = SecretStr("")
 
@@ -73,6 +75,10 @@ class Settings(BaseSettings):
     ledger_url: str = Field(default="", repr=False)
     notify_urls: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     facts_file: Path | None = None
+    # Rupees that all sessions of the account may lose in a day together, realised and net; 0: no such limit.
+    account_daily_loss_limit: float = Field(default=0, ge=0, allow_inf_nan=False)
+    # Whether each step of a trailing stop is worth a message.
+    notify_stop_moves: bool = False
     force_ipv4: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -143,6 +149,11 @@ class Settings(BaseSettings):
     def operator_facts(self) -> str:
         """The text of the operator's own dated market facts; empty where there are none."""
         return self.facts_file.read_text(encoding="utf-8") if self.facts_file else ""
+
+    @property
+    def account_loss_limit_paise(self) -> int:
+        """The account's loss limit of a day in paise; 0: none."""
+        return round(100 * self.account_daily_loss_limit)
 
     @property
     def rehearsing(self) -> bool:
@@ -220,10 +231,10 @@ class Settings(BaseSettings):
             faults.append(f"{PREFIX}SIMULATOR_URL is set: unset it, the simulator has no place in {mode}")
         if not self.dhan_client_id:
             faults.append(f"{PREFIX}DHAN_CLIENT_ID is not set")
-        if not (self.dhan_access_token.get_secret_value() or self.can_mint):
+        if not (self.dhan_access_token.get_secret_value() or self.dhan_token_block or self.can_mint):
             faults.append(
-                f"no way to a token: set {PREFIX}DHAN_ACCESS_TOKEN, or both {PREFIX}DHAN_PIN and "
-                f"{PREFIX}DHAN_TOTP_SECRET"
+                f"no way to a token: set {PREFIX}DHAN_ACCESS_TOKEN, {PREFIX}DHAN_TOKEN_BLOCK, or both "
+                f"{PREFIX}DHAN_PIN and {PREFIX}DHAN_TOTP_SECRET"
             )
         for name, scheme in (
             ("dhan_api_url", "https"),

@@ -1,4 +1,4 @@
-"""The account's access token: from the settings, minted by PIN and TOTP, or renewed; one for all processes.
+"""The account's access token: given, kept in a block, minted by PIN and TOTP, or renewed; one for all processes.
 
 Dhan keeps one token of an account alive: a new one kills the one before. So the token of the moment lies in a
 private file under `home`, whoever finds it dead looks there first, and one process at a time mints another.
@@ -54,6 +54,7 @@ class TokenSource:
         api_url: str,
         home: Path,
         force_ipv4: bool = False,
+        kept_elsewhere: Callable[[], str] = lambda: "",
         wait: Callable[[float], None] = pause,
     ) -> None:
         self._client_id = client_id
@@ -63,6 +64,7 @@ class TokenSource:
         self._auth_url = auth_url
         self._api_url = api_url
         self._force_ipv4 = force_ipv4
+        self._kept_elsewhere = kept_elsewhere
         self._wait = wait
         # The simulator's token and the account's own must never meet.
         account = hashlib.sha256(f"{client_id}@{auth_url}".encode()).hexdigest()[:16]
@@ -75,8 +77,8 @@ class TokenSource:
             self._valid_until_ms = expiry_ms_of(self._token)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "TokenSource":
-        """The account's tokens, or the simulator's."""
+    def from_settings(cls, settings: Settings, kept_elsewhere: Callable[[], str] = lambda: "") -> "TokenSource":
+        """The account's tokens, or the simulator's; `kept_elsewhere` is asked where none is given or it died."""
         return cls(
             client_id=settings.client_id,
             token=settings.access_token,
@@ -86,6 +88,7 @@ class TokenSource:
             api_url=settings.api_url,
             home=settings.home,
             force_ipv4=settings.force_ipv4,
+            kept_elsewhere=kept_elsewhere,
         )
 
     def current(self) -> str:
@@ -95,7 +98,9 @@ class TokenSource:
                 if not self._token:
                     self.replace("")
         if not self._token:
-            raise AuthenticationDead("there is no access token and no PIN and TOTP secret to mint one: set them")
+            raise AuthenticationDead(
+                "there is no access token, no block with one, and no PIN and TOTP secret to mint one: set them"
+            )
         return self._token
 
     def replace(self, dead: str) -> bool:
@@ -107,6 +112,11 @@ class TokenSource:
                 found = self._read_file()
                 if found is not None and found[0] != dead:
                     self._token, self._valid_until_ms = found
+                    return True
+                kept = self._kept_elsewhere().strip()
+                if kept and kept != dead:
+                    self._token, self._valid_until_ms = kept, expiry_ms_of(kept)
+                    self._write_file()
                     return True
                 if not self._can_mint:
                     return False

@@ -166,6 +166,19 @@ def squareoff_started(session: SessionKey, at_ms: int, *, reason: str, position:
     )
 
 
+def account_limit_hit(session: SessionKey, at_ms: int, *, net_paise: int, limit_paise: int) -> Notice:
+    """All sessions of the account together lost too much; this one enters nothing more."""
+    return _notice(
+        session,
+        at_ms,
+        kind="account_limit",
+        topic=Topic.RISK,
+        severity=Severity.CRITICAL,
+        news=f"halted: the account is at {render_rupees(net_paise, signed=True)} of {render_rupees(-limit_paise)}",
+        body=["all its sessions of today together, net of charges", "no entries any more; exits go on"],
+    )
+
+
 def failed(session: SessionKey | None, at_ms: int, *, what: str, error: str, next_step: str) -> Notice:
     """A job broke. `next_step` tells the reader what to do."""
     return _notice(

@@ -59,12 +59,21 @@ class Audience:
     """
 
     def __init__(
-        self, *, key: SessionKey, plan: DayPlan, params: Params, notifier: Notifier, log: Log, live: LiveArtifacts
+        self,
+        *,
+        key: SessionKey,
+        plan: DayPlan,
+        params: Params,
+        notifier: Notifier,
+        log: Log,
+        live: LiveArtifacts,
+        tell_stops: bool = False,
     ) -> None:
         self._key = key
         self._plan = plan
         self._params = params
         self._live = live
+        self._tell_stops = tell_stops
         self._stops: list[StopMark] = []
         self._notifier = notifier
         self._log = log
@@ -112,6 +121,7 @@ class Audience:
                 self._notifier.notify(texts.squareoff_started(self._key, said.at_ms, reason=said.reason, position=held))
             if isinstance(said, StopMoved):
                 self._stops.append(StopMark(trade=said.trade, at_ms=said.at_ms, stop_paise=said.stop_paise))
+                self._tell_stop(said, state)
             self._tell_trades(state)
             if isinstance(said, Fill | SessionOver) or (said is None and self._shown.seconds > SHOWN_EVERY_S):
                 self._shown = Stopwatch()
@@ -136,6 +146,15 @@ class Audience:
         repeated = said.reason == self._refusal
         self._refusal = said.reason
         return repeated
+
+    def _tell_stop(self, moved: StopMoved, state: SessionState) -> None:
+        names = [position.contract.name for position in state.book.positions if position.trade == moved.trade]
+        if self._tell_stops and names:
+            self._notifier.notify(
+                texts.stop_moved(
+                    self._key, moved.at_ms, trade=moved.trade, contract_name=names[0], stop_paise=moved.stop_paise
+                )
+            )
 
     def _tell_trades(self, state: SessionState) -> None:
         for position in (*state.book.settled, *state.book.positions):

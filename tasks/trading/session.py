@@ -18,8 +18,10 @@ from dataclasses import dataclass, replace
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from strategy.charges import charge_facts, rates_on
 from strategy.duties import HANDED_OVER
 from strategy.events import CommandKind, Tick
+from strategy.instruments import INDICES
 from strategy.orders import order_policy
 from strategy.params import SignalPolicy
 from strategy.plan import DayPlan, plan_day
@@ -37,6 +39,7 @@ from tasks.orders.lane import Lane
 from tasks.pages.artifacts import LiveArtifacts
 from tasks.pages.money import render_rupees
 from tasks.pages.settings import settings_line
+from tasks.trading.account import AccountWatch
 from tasks.trading.audience import Audience, Log
 from tasks.trading.auditor import Auditor
 from tasks.trading.postman import Postman
@@ -179,7 +182,13 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     live.start()
     opened.callback(live.close)
     audience = Audience(
-        key=connections.key, plan=plan, params=params, notifier=connections.notifier, log=log, live=live
+        key=connections.key,
+        plan=plan,
+        params=params,
+        notifier=connections.notifier,
+        log=log,
+        live=live,
+        tell_stops=connections.settings.notify_stop_moves,
     )
     audience.start()
     opened.callback(audience.close)
@@ -189,6 +198,18 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     postman = Postman(ledger=ledger, lease=lease, session_id=session_id, inbox=inbox, clock=clock)
     postman.start()
     opened.callback(postman.close)
+    charges = charge_facts(connections.settings.operator_facts)
+    account = AccountWatch(
+        ledger=ledger,
+        key=connections.key,
+        limit_paise=connections.settings.account_loss_limit_paise,
+        rates=lambda underlying: rates_on(connections.day, INDICES[underlying].exchange, charges),
+        ask=postman.ask,
+        notify=connections.notifier.notify,
+        now_ms=clock.now_ms,
+    )
+    account.start()
+    opened.callback(account.close)
     _await_feeds(market)
 
     recovered = recover_orders(ledger, session_id, execution)

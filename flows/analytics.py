@@ -10,17 +10,14 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run as this_run
 from prefect.states import Completed
 
-from strategy.analysis import Analysis
-from strategy.calendar import session_facts
 from strategy.charges import charge_facts, rates_on
 from strategy.closed_trades import TradeFilter
 from strategy.instruments import INDICES, OptionType, Underlying
 from strategy.params import Mode
-from tasks.clock import real_now_ms
 from tasks.connect import market_now_ms, open_ledger, open_notifier
 from tasks.evening.analytics import render_analytics
 from tasks.evening.packing import record_packed
-from tasks.evening.period import analyse_period
+from tasks.evening.period import analyse_days
 from tasks.evening.prices import contract_note, price_orders, render_charges
 from tasks.evening.sessions import which_session
 from tasks.evening.tables import filter_words, render_markdown
@@ -97,21 +94,6 @@ def analytics(
     create_markdown_artifact(key="period-report", markdown=render_markdown(found), description=filter_words(wanted))
     net = render_rupees(found.trades.net_paise, signed=True)
     return Completed(name="Analysed", message=f"{found.trades.trades} trades in {found.sessions} sessions, {net} net")
-
-
-def analyse_days(wanted: TradeFilter, capital_paise: int) -> Analysis:
-    """The figures of any set of days. Needs no Prefect."""
-    settings = Settings()
-    facts = settings.operator_facts
-    with open_ledger(settings) as ledger:
-        return analyse_period(
-            ledger,
-            wanted,
-            capital_paise=capital_paise,
-            now_ms=real_now_ms(),
-            facts=session_facts(facts),
-            operator_facts=facts,
-        )
 
 
 def report_day(session_id: str) -> State[Any]:

@@ -347,8 +347,8 @@ def analytics_command(
 
     from rich.console import Console
 
-    from flows.analytics import analyse_days
     from strategy.closed_trades import TradeFilter
+    from tasks.evening.period import analyse_days
     from tasks.evening.tables import as_json, render_analysis
 
     wanted = TradeFilter(

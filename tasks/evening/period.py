@@ -14,7 +14,7 @@ from datetime import date, timedelta
 import numpy as np
 
 from strategy.analysis import Analysis, analyse
-from strategy.calendar import OutsideKnownData, SessionFacts, trading_day
+from strategy.calendar import OutsideKnownData, SessionFacts, session_facts, trading_day
 from strategy.charges import charge_facts, order_charges, rates_on
 from strategy.closed_trades import (
     EPOCH_ORDINAL,
@@ -28,10 +28,13 @@ from strategy.closed_trades import (
 from strategy.events import Side
 from strategy.instruments import INDICES, Underlying
 from strategy.metrics import UNKNOWN
+from tasks.clock import real_now_ms
+from tasks.connect import open_ledger
 from tasks.evening.packing import pack_session, record_packed
 from tasks.ledger.columns import DayColumns
 from tasks.ledger.records import ImportedTrade
 from tasks.ledger.store import Ledger
+from tasks.settings import Settings
 
 IMPORTED = "imported"
 
@@ -62,6 +65,21 @@ def analyse_period(
             refused.update(found)
     days = days_of([session.day for session in sessions if wanted.admits(session)], facts)
     return analyse(period.trades, days, wanted=wanted, capital_paise=capital_paise, refusals=refused)
+
+
+def analyse_days(wanted: TradeFilter, capital_paise: int) -> Analysis:
+    """The figures of any set of days. Needs no Prefect."""
+    settings = Settings()
+    facts = settings.operator_facts
+    with open_ledger(settings) as ledger:
+        return analyse_period(
+            ledger,
+            wanted,
+            capital_paise=capital_paise,
+            now_ms=real_now_ms(),
+            facts=session_facts(facts),
+            operator_facts=facts,
+        )
 
 
 def read_period(ledger: Ledger, wanted: TradeFilter, *, now_ms: int, operator_facts: str = "") -> Period:

@@ -34,6 +34,7 @@ from strategy.params import Mode, Params
 from tasks.arming import why_not_armed
 from tasks.clock import IST, real_now_ms, real_today
 from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
+from tasks.ledger.lease import Lease, LeaseHeld
 from tasks.ledger.records import SessionKey
 from tasks.pages.artifacts import PrefectArtifacts, StoreUnavailable
 from tasks.pages.settings import render_settings, settings_line
@@ -110,10 +111,7 @@ def trade_day(params: Params, day: date) -> State[Any]:
             return Completed(name="Skipped", message=f"{day} is not a trading day: {connections.closed_because}.")
         rival = living_rival(connections)
         if rival is not None:
-            return Completed(
-                name="AlreadyTrading",
-                message=f"{connections.session_id} is traded by {rival.owner}. Nothing was done here.",
-            )
+            return already_trading(connections, rival)
         log.info("session %s begins", connections.session_id)
         log.info(
             "position and P&L: this run's Artifacts, %s; to close everything now: the deployment squareoff",
@@ -125,10 +123,25 @@ def trade_day(params: Params, day: date) -> State[Any]:
             preflight(connections)
             summary = trade_task(connections)
             day_over = summary.day_over
+        except (LeaseHeld, NotReady):
+            # Two runs that waited for the same dead one: the lease was the other's.
+            rival = living_rival(connections)
+            if rival is None:
+                raise
+            day_over = False
+            return already_trading(connections, rival)
         finally:
             if day_over:
                 evening(connections.session_id)
     return Completed(name=summary.state_name, message=summary.message)
+
+
+def already_trading(connections: Connections, rival: Lease) -> State[Any]:
+    """The end of a run that came second."""
+    return Completed(
+        name="AlreadyTrading",
+        message=f"{connections.session_id} is traded by {rival.owner}. Nothing was done here.",
+    )
 
 
 def live_refusal(params: Params, day: date) -> State[Any] | None:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from websockets.exceptions import InvalidUpgrade
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as HandshakeRequest
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 HEAD_LIMIT = 64 * 1024
@@ -134,7 +135,9 @@ class WebSocket:
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Start the closing handshake."""
         if self.open:
-            self._protocol.send_close(code, reason)
+            # The client's own close may have come in the same packet as the message that leads here.
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_close(code, reason)
             self._write_pending()
             self._loop.call_later(2.0, self._transport.close)
             self.lost()

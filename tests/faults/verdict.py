@@ -57,9 +57,13 @@ def judge(
 
     adopted = {order.client_order_id for intent in intents if intent.reason == "adopted" for order in intent.orders}
 
-    # Each order at the broker is one order of ours, as it was intended. What somebody bought by hand has no id.
+    # What somebody bought by hand has an id of another kind.
+    prefix = ledger.key_of(session_id).order_prefix(ledger.open_session(ledger.key_of(session_id), salt=""))
+    by_hand = {o["client_order_id"] for o in truth["orders"] if not o["client_order_id"].startswith(f"{prefix}-")}
+
+    # Each order at the broker is one order of ours, as it was intended.
     for order_id, times in Counter(order["client_order_id"] for order in truth["orders"]).items():
-        if not order_id:
+        if order_id in by_hand:
             continue
         if order_id not in intent_of:
             wrong["orphaned"].append(f"{order_id} is at the broker without an intent")
@@ -72,7 +76,7 @@ def judge(
     # Each unit and each paisa that the broker filled is in the ledger, and nothing else.
     theirs: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for fill in truth["fills"]:
-        if not fill["client_order_id"]:
+        if fill["client_order_id"] in by_hand:
             continue
         theirs[fill["client_order_id"]][0] += fill["quantity"]
         theirs[fill["client_order_id"]][1] += fill["quantity"] * fill["price_paise"]
@@ -95,8 +99,12 @@ def judge(
     _limits_held(ledger, session_id, truth, intent_of, wrong)
     wrong["unsound"] += [str(violation) for violation in check(ledger)]
     compared = ledger.reconciliations(session_id)
-    if not compared or compared[-1].state != "clean":
-        wrong["unsound"].append(f"the evening's comparison says {compared[-1:]}")
+    if not compared:
+        wrong["unsound"].append("the evening compared nothing")
+    taken_over = {intent.security for intent in intents if intent.reason == "adopted"}
+    for difference in compared[-1].differences if compared else ():
+        if difference.subject not in by_hand | adopted | taken_over:
+            wrong["unsound"].append(f"the evening's comparison says {difference}")
     return verdict
 
 

@@ -149,7 +149,10 @@ CORRUPTIONS = {
     ),
     "time_out_of_order, an answer": (
         "an answer before the request",
-        ["UPDATE command_answer SET answered_at = '2025-11-20 03:44:00.000000+00:00'"],
+        [
+            "UPDATE session SET mode = 'paper'",
+            "UPDATE command_answer SET answered_at = '2025-11-20 03:44:00.000000+00:00'",
+        ],
     ),
     "time_out_of_order, an intent": (
         "an intent before the one it follows",
@@ -214,6 +217,21 @@ def test_no_table_that_belongs_to_another_is_forgotten():
         for key in table.foreign_key_constraints
     }
     assert {(child, parent) for child, _, parent in _PARENTS} == referring
+
+
+def test_a_rehearsal_may_answer_on_another_day_than_it_was_asked(ledger, lease, day):
+    ledger.request_command(
+        CommandRecord(
+            command_id="c",
+            session_id=day.session_id,
+            kind="halt",
+            reason="",
+            requested_by="ui",
+            requested_at_ms=day.at(2 * 24 * 3600),
+        )
+    )
+    ledger.answer_command("c", "halted", day.at(11))
+    assert check(ledger, now_ms=day.at(100)) == ()
 
 
 def test_a_command_has_its_time_to_be_answered(ledger, lease, day):

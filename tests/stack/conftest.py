@@ -130,6 +130,11 @@ class Session:
         """A wall-clock time of the session's day."""
         return ist_ms(self.key.day, dt.time.fromisoformat(time))
 
+    def has_artifact(self, key):
+        """Whether the session's run has published it."""
+        wanted = {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [self.run_id]}}}
+        return requests.post(f"{self.stack.api_url}/artifacts/filter", json=wanted, timeout=30).json()
+
     def command_times(self):
         """When commands were recorded, real time."""
         rows = self.ledger.rows("SELECT command_id FROM command ORDER BY requested_at")

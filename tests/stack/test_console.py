@@ -68,6 +68,13 @@ def see_after_reloading(page, text):
             return
 
 
+def open_artifact(page, session, key):
+    """From the session's run, as a person gets there: the tab Artifacts, then the card."""
+    page.goto(f"{session.stack.ui_url}/runs/flow-run/{session.run_id}")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text(key, exact=True).last.click()
+
+
 def test_position_result_and_the_stop_button_are_found_and_the_button_works(begin, hold, page):
     session = begin(speed=1, start="09:29:50", **hold)
     session.wait_for(session.position_is_open, "a position")
@@ -89,7 +96,8 @@ def test_position_result_and_the_stop_button_are_found_and_the_button_works(begi
         position_page = page.url
 
         # The chart is a picture that really loads.
-        page.goto(f"{ui}/artifacts/key/nifty-rehearsal-chart")
+        session.wait_for(lambda: session.has_artifact("nifty-rehearsal-chart"), "the chart")
+        open_artifact(page, session, "nifty-rehearsal-chart")
         picture = page.locator('img[src^="data:image/png"]').first
         expect(picture).to_be_visible(timeout=PATIENCE_MS)
         assert picture.evaluate("image => image.naturalWidth") > 500
@@ -107,7 +115,7 @@ def test_position_result_and_the_stop_button_are_found_and_the_button_works(begi
         )
         page.goto(f"{ui}/runs/flow-run/{done['id']}")
         see(page, "SquaredOff")
-        page.goto(f"{ui}/artifacts/key/nifty-rehearsal-position")
+        page.goto(position_page)
         see_after_reloading(page, "Nothing is held.")
 
 

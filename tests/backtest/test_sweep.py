@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 
@@ -43,7 +44,7 @@ run_sweep(read_grid(Path(sys.argv[1])), Path(sys.argv[2]), progress=stop)
 
 
 def keys_in(file):
-    with sqlite3.connect(file) as database:
+    with closing(sqlite3.connect(file)) as database:
         return [key for (key,) in database.execute("SELECT key FROM outcome")]
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -13,7 +14,11 @@ from flows.sweep import on_dask  # noqa: E402 (only with the packages above)
 from tasks.backtest.grid import read_grid  # noqa: E402
 from tasks.backtest.sweep import run_sweep  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kernel")]
+# Prefect leaves sockets of its task runner's threads to the garbage collector.
+leaves_sockets = pytest.mark.filterwarnings(
+    "ignore:.*unclosed.*:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+pytestmark = [leaves_sockets, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("kernel")]
 
 
 @pytest.fixture
@@ -46,7 +51,7 @@ def test_a_worker_killed_in_mid_sweep_costs_nothing(prefect_server, cluster, a_g
     assert killed
     assert there == here
     assert len(there) == len(grid.combinations)
-    with sqlite3.connect(store) as database:
+    with closing(sqlite3.connect(store)) as database:
         assert database.execute("SELECT count(*), count(DISTINCT key) FROM outcome").fetchone() == (
             len(grid.combinations),
             len(grid.combinations),

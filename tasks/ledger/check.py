@@ -81,6 +81,7 @@ _PARENTS = (
     ("day_columns", "session_id", "session"),
     ("decision", "session_id", "session"),
     ("candle", "session_id", "session"),
+    ("heard", "session_id", "session"),
     ("tick_batch", "session_id", "session"),
     ("tick", "batch", "tick_batch"),
     ("tick", "security = number", "security"),

@@ -29,6 +29,11 @@ _TICKS_OF = (
 )
 
 
+_HEARD_COLUMNS = ("session_id", "fence", "number", "events")
+_HEARD = "SELECT fence, number, events FROM heard WHERE session_id = ? ORDER BY fence, number"
+_TICK_COUNT = "SELECT COUNT(*) FROM tick_batch b JOIN tick t ON t.batch = b.batch WHERE b.session_id = ?"
+
+
 def record_decisions(database: Database, decisions: Iterable[DecisionRecord]) -> None:
     """Decisions that send no order, in one commit."""
     rows = [(*row, fingerprint(*row)) for row in encoded(DECISION, database.wire, decisions)]
@@ -62,6 +67,21 @@ def record_ticks(database: Database, session_id: str, ticks: Iterable[Tick]) -> 
             transaction.insert("tick", _TICK_COLUMNS, numbered)
 
     database.write(work)
+
+
+def record_heard(database: Database, session_id: str, fence: int, number: int, events: str) -> None:
+    """The next piece of what the rules of one start heard; the same number again changes nothing."""
+    record_new(database, "heard", _HEARD_COLUMNS, [(session_id, fence, number, events)])
+
+
+def heard(database: Database, session_id: str) -> tuple[tuple[int, int, str], ...]:
+    """(fence, number, events) of a session, in order."""
+    return tuple((fence, number, events) for fence, number, events in database.rows(_HEARD, session_id))
+
+
+def tick_count(database: Database, session_id: str) -> int:
+    """How many ticks of a session are recorded."""
+    return int(database.rows(_TICK_COUNT, session_id)[0][0])
 
 
 def _security(transaction: Transaction, name: str) -> int:

@@ -22,6 +22,7 @@ database gets out. migrate(url) first; a Ledger on a schema that is not this cod
                reconciliations(session_id) · trades(session_id) -> tuple[TradeRecord, ...]
     analytics  record_day_columns / day_columns(first, last, layout) · tick_columns(session_id, security)
     earlier    record_imported(trades, candles) · imported_trades() · imported_candles()
+    replay     record_heard(session_id, fence, number, events) · heard(session_id) · tick_count(session_id)
     lease      leases.take, take_over, renew, release, holder (lease.py)
 
 Invariants:
@@ -202,6 +203,18 @@ class Ledger:
     def ticks(self, session_id: str) -> tuple[Tick, ...]:
         """All ticks of a session, in their order of arrival."""
         return history.ticks(self._database, session_id)
+
+    def tick_count(self, session_id: str) -> int:
+        """How many ticks of a session are recorded."""
+        return history.tick_count(self._database, session_id)
+
+    def record_heard(self, session_id: str, fence: int, number: int, events: str) -> None:
+        """The next piece of what the rules of one start heard beside ticks; the same number again changes nothing."""
+        history.record_heard(self._database, session_id, fence, number, events)
+
+    def heard(self, session_id: str) -> tuple[tuple[int, int, str], ...]:
+        """(fence, number, events) of a session, in order; `tasks.trading.heard` reads them."""
+        return history.heard(self._database, session_id)
 
     # Commands
 

@@ -291,6 +291,21 @@ class TickRow(LedgerTable, table=True):
     ask_paise: int = Field(sa_type=PAISE)
 
 
+class HeardRow(LedgerTable, table=True):
+    """A piece of what the rules of one start heard beside ticks, one event per line, each with its place among them.
+
+    With the ticks it is all that a decision depended on, so that the day can be replayed exactly.
+    """
+
+    __tablename__ = "heard"
+    __table_args__ = (CheckConstraint("number >= 0", name="number_counts_up"), ONE_TREE)
+
+    session_id: str = Field(primary_key=True, foreign_key="session.session_id")
+    fence: int = Field(primary_key=True, sa_type=BigInteger)
+    number: int = Field(primary_key=True)
+    events: str
+
+
 class CommandRow(LedgerTable, table=True):
     """An operator's request to a session; what became of it is a row of its own."""
 

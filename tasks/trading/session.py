@@ -42,6 +42,8 @@ from tasks.pages.settings import settings_line
 from tasks.trading.account import AccountWatch
 from tasks.trading.audience import Audience, Log
 from tasks.trading.auditor import Auditor
+from tasks.trading.backstop import BrokerBackstop
+from tasks.trading.heard import Beginning
 from tasks.trading.postman import Postman
 from tasks.trading.recorder import Recorder
 from tasks.trading.recovery import (
@@ -192,7 +194,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     )
     audience.start()
     opened.callback(audience.close)
-    recorder = Recorder(ledger, session_id)
+    recorder = Recorder(ledger, session_id, lease.fence)
     recorder.start()
     opened.callback(recorder.close, WRITTEN_WITHIN_S)
     postman = Postman(ledger=ledger, lease=lease, session_id=session_id, inbox=inbox, clock=clock)
@@ -210,19 +212,32 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     )
     account.start()
     opened.callback(account.close)
+    backstop = BrokerBackstop(
+        wanted=connections.settings.broker_backstop,
+        limit_paise=connections.settings.account_loss_limit_paise,
+        product=params.product,
+        broker=connections.broker,
+        ledger=ledger,
+        key=connections.key,
+        notify=connections.notifier.notify,
+        now_ms=clock.now_ms,
+    )
+    backstop.put_up()
     _await_feeds(market)
 
     recovered = recover_orders(ledger, session_id, execution)
     history = read_history(ledger, session_id, recovered, open_intents=execution.open_intents())
     known = most_held(recovered.intents, recovered.fills, open_intents=execution.open_intents())
     unknown = foreign_at_broker(connections.broker, plan.contracts.values(), known, prefix=prefix).positions
-    state, opening = start(
-        plan,
-        params,
+    beginning = Beginning(
+        plan=plan,
         at_ms=clock.now_ms(),
         warmup=warmup_candles(connections),
         history=replace(history, unknown=unknown),
+        ticks_before=ledger.tick_count(session_id),
     )
+    recorder.begin(beginning)
+    state, opening = start(plan, params, at_ms=beginning.at_ms, warmup=beginning.warmup, history=beginning.history)
     desk = TradingDesk(
         session_id=session_id,
         plan=plan,
@@ -249,6 +264,7 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     kind = CommandKind.STOP if params.on_signal is SignalPolicy.SQUAREOFF else CommandKind.LEAVE
     with _ending_on_signals(postman, kind) as signals:
         end = trade(desk, state, opening, recovered.heard)
+    backstop.take_down(is_flat=end.state.is_flat)
     return _finish(connections, plan, end, signals)
 
 

@@ -147,7 +147,6 @@ class _Loop:
         while self.over is None:
             event = desk.clock.next_event(desk.inbox)
             if isinstance(event, Tick):
-                desk.recorder.tick(event)
                 self.ticks += 1
             for heard in desk.execution.on_event(event):
                 self.learn(heard)
@@ -171,6 +170,11 @@ class _Loop:
             self.advance(heard)
 
     def advance(self, event: SessionEvent) -> None:
+        # Recorded in the order in which the rules hear it: a replay depends on nothing else.
+        if isinstance(event, Tick):
+            self.desk.recorder.tick(event)
+        else:
+            self.desk.recorder.heard(event)
         self.state, actions = step(self.state, event, self.desk.plan, self.desk.params)
         for action in actions:
             self.carry_out(action)

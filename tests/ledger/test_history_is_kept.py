@@ -55,6 +55,7 @@ def full_day(ledger, lease, day):
     )
     ledger.record_day_columns(DayColumns(day.session_id, "target", {"no_flip": 7}, b"packed"), layout=1)
     ledger.record_imported([day.imported_trade()], [day.imported_candle()])
+    ledger.record_heard(day.session_id, 1, 0, "[0, 1]")
     return ledger
 
 

@@ -25,7 +25,7 @@ FIRST_HISTORY_TABLES = (  # of schema 0001
     "difference",
     "lease_taking",
 )
-HISTORY_TABLES = (*FIRST_HISTORY_TABLES, "arming", "day_columns", "imported_trade", "imported_candle")
+HISTORY_TABLES = (*FIRST_HISTORY_TABLES, "arming", "day_columns", "imported_trade", "imported_candle", "heard")
 
 
 def sqlite_history(tables: Sequence[str]) -> tuple[str, ...]:

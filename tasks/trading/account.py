@@ -12,8 +12,6 @@ Invariants:
    postman after that. Exits are never delayed.
 """
 
-
-
 import logging
 import threading
 from collections import defaultdict

@@ -32,7 +32,8 @@ def backtest(  # noqa: PLR0917 (a form)
     """Test settings on recorded index prices; the live rules decide, fills are pessimistic.
 
     Args:
-        files: recordings of the index, CSV or Parquet: one-minute bars, five-second candles or ticks.
+        files: recordings of the index, CSV or Parquet: one-minute bars, five-second candles or ticks;
+            or ledger:SESSION, what one of our own sessions recorded.
         settings: settings of the rules that differ from the defaults.
         first: the first day; the recordings' first if empty.
         last: the last day; the recordings' last if empty.
@@ -44,7 +45,7 @@ def backtest(  # noqa: PLR0917 (a form)
     """
     log = get_run_logger()
     request = BacktestRequest(
-        files=tuple(Path(file) for file in files),
+        files=tuple(files),
         settings=settings or {},
         first=first,
         last=last,

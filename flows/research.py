@@ -21,7 +21,7 @@ def register(app: App) -> None:
 
 def backtest(
     *,
-    data: Annotated[list[Path], Parameter(consume_multiple=True)],
+    data: Annotated[list[str], Parameter(consume_multiple=True)],
     from_: Annotated[date | None, Parameter(name="--from")] = None,
     to: date | None = None,
     set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002 (the option's natural name)
@@ -36,7 +36,8 @@ def backtest(
 
     Args:
         data: recordings of the index, CSV or Parquet: one-minute bars (Instrument,Date,Time,Open,High,Low,Close),
-            five-second candles (close time, high, low, close) or ticks (at_ms,security,price_paise).
+            five-second candles (close time, high, low, close), or ticks (at_ms,security,price_paise);
+            ledger:SESSION is what one of our own sessions recorded.
         from_: the first day; the recordings' first if not given. Days before it warm the indicators up.
         to: the last day; the recordings' last if not given.
         set: a setting of the rules, `--set candle_seconds=60`; may be repeated.
@@ -121,7 +122,7 @@ def sweep(
 
 def check_lookahead(
     *,
-    data: Annotated[list[Path], Parameter(consume_multiple=True)],
+    data: Annotated[list[str], Parameter(consume_multiple=True)],
     from_: Annotated[date | None, Parameter(name="--from")] = None,
     to: date | None = None,
     set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002 (the option's natural name)

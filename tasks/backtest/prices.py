@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strategy.calendar import IST
 from strategy.candles import LEAP_PARTS
+from strategy.events import Tick
 from strategy.recordings import CORNER_SECONDS, FIVE_SECONDS_MS, Bar, RecordingError, parse_recording
+from tasks.ledger.records import SessionKey
 
 Ints: TypeAlias = NDArray[np.int64]
 
@@ -78,6 +80,31 @@ def read_days(files: Sequence[Path], instrument: str, security: str) -> tuple[Re
             found[recorded.day] = file
             days.append(recorded)
     return tuple(sorted(days, key=lambda recorded: recorded.day))
+
+
+class TickLedger(Protocol):
+    """What of the ledger a recording reads."""
+
+    def key_of(self, session_id: str) -> SessionKey:
+        """Who and what the session is."""
+        ...
+
+    def ticks(self, session_id: str) -> tuple[Tick, ...]:
+        """All ticks of a session, in their order of arrival."""
+        ...
+
+
+def session_days(ledger: TickLedger, session_ids: Sequence[str], security: str) -> tuple[RecordedDay, ...]:
+    """The index ticks that our own sessions recorded. Raises RecordingError where there are none."""
+    days = []
+    for session_id in session_ids:
+        ticks = [tick for tick in ledger.ticks(session_id) if tick.security == security]
+        if not ticks:
+            raise RecordingError(f"expected ticks of {security} in session {session_id}, found none in the ledger")
+        at_ms = np.array([tick.at_ms for tick in ticks], dtype=np.int64)
+        prices = np.array([tick.price_paise for tick in ticks], dtype=np.int64)
+        days.append(day_of_ticks(ledger.key_of(session_id).day, at_ms, prices))
+    return tuple(days)
 
 
 def days_of_bars(bars: dict[date, list[Bar]], *, minutes: bool) -> Iterator[RecordedDay]:

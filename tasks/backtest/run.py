@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,25 @@ from strategy.instruments import INDICES
 from strategy.params import Params
 from strategy.signals import Signals
 from tasks.backtest.market import MarketModel, PastDay, PastMarket, past_market
-from tasks.backtest.prices import read_days
+from tasks.backtest.prices import read_days, session_days
 from tasks.backtest.replay import DayRun, replay_day, signals_after
 from tasks.backtest.result import BacktestResult, result_of
+from tasks.connect import open_ledger
 
 # Days before the first one that warm the indicators up.
 DAYS_BEFORE = 3
+LEDGER = "ledger:"
 Progress = Callable[[int, int, DayRun], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestRequest:
-    """What to test, as it comes from a command line or a deployment's parameters."""
+    """What to test, as it comes from a command line or a deployment's parameters.
 
-    files: tuple[Path, ...]
+    `files` may name sessions of the ledger as well: "ledger:2026-11-20/NIFTY/rehearsal/1000000009".
+    """
+
+    files: tuple[Path | str, ...]
     settings: Mapping[str, Any]
     first: date | None = None
     last: date | None = None
@@ -44,7 +50,17 @@ def open_market(request: BacktestRequest) -> PastMarket:
     """The days of a request. Raises RecordingError or ValueError."""
     params = request.params
     index = INDICES[params.index]
-    recorded = read_days(request.files, params.index, index.security)
+    names = [str(file) for file in request.files]
+    files = [Path(name) for name in names if not name.startswith(LEDGER)]
+    sessions = [name.removeprefix(LEDGER) for name in names if name.startswith(LEDGER)]
+    recorded = read_days(files, params.index, index.security)
+    if sessions:
+        with open_ledger() as ledger:
+            ours = session_days(ledger, sessions, index.security)
+        recorded = tuple(sorted((*recorded, *ours), key=lambda one: one.day))
+    twice = [one.day for one, other in pairwise(recorded) if one.day == other.day]
+    if twice:
+        raise ValueError(f"expected each day once, found {twice[0]} in two recordings; leave one of them out")
     return past_market(recorded, params.index, first=request.first, last=request.last)
 
 

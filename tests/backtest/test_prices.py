@@ -1,5 +1,6 @@
 """Recordings of every kind become the same ticks whichever way they are read, and what cannot be is refused."""
 
+from contextlib import closing
 from datetime import date
 
 import numpy as np
@@ -8,8 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategy.candles import IndexTicks, take_tick
+from strategy.events import Tick
+from strategy.instruments import Underlying
 from strategy.recordings import Bar, Recording, RecordingError, minute_points, parse_recording
-from tasks.backtest.prices import day_of_ticks, days_of_bars, read_days
+from tasks.backtest.prices import day_of_ticks, days_of_bars, read_days, session_days
+from tasks.ledger.records import SessionKey
+from tasks.ledger.store import Ledger
 
 DAY = date(2026, 11, 19)
 START_MS = 1_795_059_900_000  # 09:15 of the day
@@ -132,3 +137,19 @@ def test_a_day_in_two_files_is_refused(minute_bars, tmp_path):
 def test_a_file_is_parsed_without_being_a_file():
     read = parse_recording(["Instrument,Date,Time,Open,High,Low,Close\n", "NIFTY,20261119,09:15,1,2,1,2\n"], "words")
     assert list(read.bars) == [DAY]
+
+
+def test_what_our_own_session_recorded_is_a_recording(sqlite_ledger_url):
+    key = SessionKey(account="1000000009", underlying=Underlying.NIFTY, mode="paper", day=DAY)
+    with closing(Ledger(sqlite_ledger_url)) as ledger:
+        ledger.open_session(key, "k3f")
+        heard = [(0, "IDX_I:13", 24_500_00), (400, "NSE_FNO:47", 90_00), (900, "IDX_I:13", 24_501_00)]
+        heard += [(900, "IDX_I:13", 24_501_00), (1_200, "IDX_I:13", 94_501_00)]  # repeated, and a leap
+        ticks = [Tick(at_ms=START_MS + after, security=name, price_paise=price) for after, name, price in heard]
+        ledger.record_ticks(key.session_id, ticks)
+        (recorded,) = session_days(ledger, [key.session_id], "IDX_I:13")
+        with pytest.raises(RecordingError, match="found none"):
+            session_days(ledger, [key.session_id], "IDX_I:25")
+    assert recorded.day == DAY
+    assert recorded.spot_paise.tolist() == [24_500_00, 24_501_00]
+    assert recorded.unused == 2

@@ -154,7 +154,8 @@ class Stage:
         self.alerts.publish(alert, at_ms)
 
     def _check_pnl_exit(self, limits: PnlExit, at_ms: int) -> None:
-        products = {"MARGIN" if name == "DELIVERY" else name for name in limits.products}
+        # DELIVERY covers no option here: nobody has seen the broker's exit close a MARGIN position.
+        products = set(limits.products)
         pnl = self.account.pnl_paise(at_ms, products)
         if (limits.profit_paise and pnl >= limits.profit_paise) or (limits.loss_paise and pnl <= -limits.loss_paise):
             self.pnl_exit = None

@@ -15,7 +15,7 @@ import json
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     facts_file: Path | None = None
     # Rupees that all sessions of the account may lose in a day together, realised and net; 0: no such limit.
     account_daily_loss_limit: float = Field(default=0, ge=0, allow_inf_nan=False)
+    # Dhan's own P&L exit as a second backstop, for the case that this machine is dead: at one and a half times the
+    # account's daily loss limit Dhan itself closes what is held. It covers products INTRADAY and DELIVERY, so sessions
+    # with `product: INTRADAY`; positions of product MARGIN it does not cover.
+    broker_backstop: bool = False
     # Whether each step of a trailing stop is worth a message.
     notify_stop_moves: bool = False
     force_ipv4: bool = True
@@ -139,6 +143,16 @@ class Settings(BaseSettings):
             home = Path(values.get("home") or cls.model_fields["home"].default).expanduser().absolute()
             return {**values, "ledger_url": f"sqlite:///{home / 'ledger.sqlite3'}"}
         return values
+
+    @model_validator(mode="after")
+    def _backstop_has_a_limit(self) -> Self:
+        """One P&L exit stands for the whole account, so it follows the account's limit and no session's."""
+        if self.broker_backstop and not self.account_daily_loss_limit:
+            raise ValueError(
+                f"{PREFIX}BROKER_BACKSTOP is on and {PREFIX}ACCOUNT_DAILY_LOSS_LIMIT is 0: set the account's limit, "
+                "from which the broker's is derived"
+            )
+        return self
 
     @field_validator("home", mode="after")
     @classmethod

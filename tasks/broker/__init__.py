@@ -182,6 +182,10 @@ class IndexCandle:
     close_paise: int
 
 
+# What Dhan lets a loss exit name. That it closes positions of product MARGIN is documented nowhere.
+LOSS_EXIT_PRODUCTS = ("INTRADAY", "DELIVERY")
+
+
 class Broker(Protocol):
     """The orders side of a broker. Writes are sent once; every failure is one of the errors above."""
 
@@ -219,6 +223,17 @@ class Broker(Protocol):
 
     def available_funds_paise(self) -> int:
         """What may be spent on premiums."""
+        ...
+
+    def set_loss_exit(self, loss_paise: int) -> None:
+        """Have the broker itself close the account's `LOSS_EXIT_PRODUCTS` today at this loss; setting it again is safe.
+
+        At a loss that is reached already it closes at once.
+        """
+        ...
+
+    def clear_loss_exit(self) -> None:
+        """Take the loss exit back; none there is no error."""
         ...
 
     def quotes(self, securities: Iterable[str]) -> Mapping[str, Quote]:

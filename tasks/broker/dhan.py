@@ -16,6 +16,7 @@ from dhanhq import dhanhq
 
 from strategy.instruments import Index
 from tasks.broker import (
+    LOSS_EXIT_PRODUCTS,
     AccountProfile,
     AuthenticationDead,
     BrokerOrder,
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 _QUOTES_PER_REQUEST: Final = 1000
 _HISTORY_PAGES_MAX: Final = 200
+# The profit side cannot be left out; 0 might count as reached.
+_PROFIT_NEVER_RUPEES: Final = 50_00_000.0
 _CANDLE_MINUTES: Final = {60: 1, 300: 5, 900: 15, 1500: 25, 3600: 60}
 
 
@@ -185,6 +188,25 @@ class DhanBroker:
         """What may be spent on premiums."""
         return self._read(
             Call.OTHER, lambda sdk: sdk.get_fund_limits(), lambda reply: readings.funds_paise(answered(reply))
+        )
+
+    def set_loss_exit(self, loss_paise: int) -> None:
+        """Dhan's P&L exit for the day, account-wide; the kill switch stays out of it, since it would bar our exits."""
+        if loss_paise <= 0:
+            raise ValueError(f"expected a loss above 0 paise, found {loss_paise}: 0 would close everything at once")
+        products = list(LOSS_EXIT_PRODUCTS)
+        self._read(
+            Call.OTHER,
+            lambda sdk: sdk.set_pnl_exit(_PROFIT_NEVER_RUPEES, _rupees(loss_paise), products, enable_kill_switch=False),
+            lambda reply: readings.expect_loss_exit(answered(reply), "ACTIVE"),
+        )
+
+    def clear_loss_exit(self) -> None:
+        """Switch Dhan's P&L exit off."""
+        self._read(
+            Call.OTHER,
+            lambda sdk: sdk.stop_pnl_exit(),
+            lambda reply: readings.expect_loss_exit(answered(reply), "DISABLED"),
         )
 
     def quotes(self, securities: Iterable[str]) -> Mapping[str, Quote]:

@@ -93,6 +93,7 @@ class PaperBroker:
         self._quotes: dict[str, Quote] = {}
         self._units_left: dict[str, int | None] = {}  # of the latest quote; None: no limit
         self._lock = threading.RLock()
+        self.loss_exit_paise = 0  # what was asked for; 0: none
         for held, trade in self._journal.read():
             self._held[held.order.broker_order_id] = held
             if trade is not None:
@@ -217,6 +218,14 @@ class PaperBroker:
                 if held.order.side is Side.BUY
             )
             return self._rules.funds_paise + moved - reserved
+
+    def set_loss_exit(self, loss_paise: int) -> None:
+        """Noted, not carried out: the real account has no part in a session on paper."""
+        self.loss_exit_paise = loss_paise
+
+    def clear_loss_exit(self) -> None:
+        """Noted."""
+        self.loss_exit_paise = 0
 
     def quotes(self, securities: Iterable[str]) -> Mapping[str, Quote]:
         """The live broker's."""

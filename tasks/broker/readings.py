@@ -87,6 +87,13 @@ def ip_status(found: Any) -> IpStatus:
     return IpStatus(known=False, orders_allowed=False, detail=detail)
 
 
+def expect_loss_exit(found: Any, status: str) -> None:
+    """WireError unless the P&L exit is now `status`, ACTIVE or DISABLED."""
+    said = text(found, "pnlExitStatus") if isinstance(found, dict) else shown(found)
+    if said.upper() != status:
+        raise WireError(f"expected the P&L exit to be {status}, found {said}")
+
+
 def expiries(found: Any) -> tuple[date, ...]:
     """The expiry dates of a data reply, ascending."""
     listed = data_of(found)

@@ -161,6 +161,13 @@ ALERTS = {
         "takes nothing for granted: no entries until they can be read; exits go out",
         "nothing if it passes soon; otherwise look at the broker's terminal",
     ),
+    "broker_backstop": AlertText(
+        WARNING,
+        RISK,
+        "the broker's own loss exit is not as wished",
+        "trades on; its own limits, the squareoff and the guardian work as ever",
+        "read the reason; set or stop the P&L exit in the broker's app, or use product INTRADAY, which it covers",
+    ),
     "handed_over": AlertText(
         CRITICAL,
         RISK,

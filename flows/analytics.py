@@ -22,6 +22,7 @@ from tasks.evening.prices import contract_note, price_orders, render_charges
 from tasks.evening.sessions import which_session
 from tasks.evening.tables import filter_words, render_markdown
 from tasks.ledger.store import Ledger
+from tasks.logs import logged
 from tasks.notify.texts import day_reported
 from tasks.pages.artifacts import day_trade_rows, render_chart
 from tasks.pages.chart_rows import picture_of
@@ -111,6 +112,7 @@ def report_day(session_id: str) -> State[Any]:
     return Completed(name="Reported", message=result_line(summary))
 
 
+@logged("analytics")
 def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
     """Price, pack for later, report and tell; return the day and its chart. Needs no Prefect."""
     settings = Settings()
@@ -127,7 +129,14 @@ def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
         f"gross {render_rupees(summary.gross_paise, signed=True)}, charges {render_rupees(summary.charges_paise)}",
         f"report {report}",
     ]
-    notice = day_reported(key, market_now_ms(settings), net_paise=summary.net_paise, lines=lines, chart_png=chart_png)
+    notice = day_reported(
+        key,
+        market_now_ms(settings),
+        net_paise=summary.net_paise,
+        lines=lines,
+        chart_png=chart_png,
+        page=report.read_bytes(),
+    )
     with open_notifier(settings) as notifier:
         notifier.notify(notice)
     return summary, chart_png

@@ -18,6 +18,7 @@ from tasks.clock import ist, pause
 from tasks.connect import market_now_ms, open_broker, open_ledger, open_notifier, run_identity, send_alert
 from tasks.evening.reconciliation import compare_session, record_comparison
 from tasks.evening.sessions import which_session
+from tasks.logs import logged
 from tasks.notify.texts import reconciliation_differs
 from tasks.pages.wording import markdown_table
 from tasks.settings import Settings
@@ -72,6 +73,7 @@ def reconcile_or_tell(session_id: str) -> Reconciliation | None:
         return None
 
 
+@logged("reconciliation")
 def reconcile_day(session_id: str) -> Reconciliation:
     """Read both sides, compare, record, and alert where they differ. BrokerError, and then nothing is recorded."""
     settings = Settings()

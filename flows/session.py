@@ -36,6 +36,7 @@ from tasks.clock import IST, real_now_ms, real_today
 from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
 from tasks.ledger.lease import Lease, LeaseHeld
 from tasks.ledger.records import SessionKey
+from tasks.logs import keeping_log
 from tasks.pages.artifacts import PrefectArtifacts, StoreUnavailable
 from tasks.pages.settings import render_settings, settings_line
 from tasks.preflight import CHECKS, NotReady, living_rival
@@ -106,7 +107,10 @@ def trade_day(params: Params, day: date) -> State[Any]:
         connections = Connections(params, day, run_id=run_identity())
     except OutsideKnownData as unknown:
         return Failed(message=str(unknown))
-    with connections:
+    with (
+        connections,
+        keeping_log(connections.settings, job="session", run_id=connections.run_id, session=connections.key),
+    ):
         if connections.trading_day is None:
             return Completed(name="Skipped", message=f"{day} is not a trading day: {connections.closed_because}.")
         rival = living_rival(connections)

@@ -179,13 +179,20 @@ def settings_of(assignments: "list[str] | tuple[str, ...]") -> dict[str, Any]:
 @contextmanager
 def _plain_errors(*more: type[Exception]) -> Iterator[None]:
     """What is wrong with the input is said in one message, without a traceback."""
+    from pydantic import ValidationError
+
     from strategy.recordings import RecordingError
 
     faults: tuple[type[Exception], ...] = (RecordingError, ValueError, *more)
     try:
         yield
     except faults as error:
-        print(error, file=sys.stderr)
+        said = (
+            [fault["msg"].removeprefix("Value error, ") for fault in error.errors()]
+            if isinstance(error, ValidationError)
+            else [str(error)]
+        )
+        print("\n".join(said), file=sys.stderr)
         raise SystemExit(2) from None
 
 

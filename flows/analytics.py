@@ -19,11 +19,13 @@ from tasks.evening.analytics import render_analytics
 from tasks.evening.packing import record_packed
 from tasks.evening.period import analyse_days
 from tasks.evening.prices import contract_note, price_orders, render_charges
+from tasks.evening.replay import DIFFERENT, prove, record_verdict
 from tasks.evening.sessions import which_session
 from tasks.evening.tables import filter_words, render_markdown
+from tasks.evening.twin import record_twins
 from tasks.ledger.store import Ledger
 from tasks.logs import logged
-from tasks.notify.texts import day_reported
+from tasks.notify.texts import day_reported, replay_differs
 from tasks.pages.artifacts import day_trade_rows, render_chart
 from tasks.pages.chart_rows import picture_of
 from tasks.pages.charts import day_chart_png
@@ -121,12 +123,17 @@ def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
         facts = charge_facts(settings.operator_facts)
         price_orders(ledger, session_id, rates_on(key.day, INDICES[key.underlying].exchange, facts))
         record_packed(ledger, session_id)
+        verdict = prove(ledger, session_id)
+        record_verdict(ledger, session_id, verdict)
+        if settings.paper_twin and key.mode != Mode.PAPER:
+            record_twins(ledger, session_id)
         report = report_path(settings.home, session_id)
         summary = DaySummary.build(ledger, session_id, report=report)
         chart_png = write_report(ledger, summary, report)
     lines = [
         result_line(summary),
         f"gross {render_rupees(summary.gross_paise, signed=True)}, charges {render_rupees(summary.charges_paise)}",
+        str(verdict),
         f"report {report}",
     ]
     notice = day_reported(
@@ -139,6 +146,8 @@ def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
     )
     with open_notifier(settings) as notifier:
         notifier.notify(notice)
+        if verdict.state == DIFFERENT:
+            notifier.notify(replay_differs(key, market_now_ms(settings), verdict=str(verdict)))
     return summary, chart_png
 
 

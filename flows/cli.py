@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from flows.replay import register as register_replay
 from flows.research import register as register_research
 from flows.upkeep import register as register_upkeep
 
@@ -26,6 +27,7 @@ app = App(
 )
 ledger_app = App(name="ledger", help="Look after the ledger's database.")
 app.command(ledger_app)
+register_replay(app)
 register_research(app)
 register_upkeep(app)
 

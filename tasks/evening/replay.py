@@ -45,6 +45,7 @@ from tasks.trading.recovery import ADOPTED
 
 SAME, DIFFERENT, UNPROVEN = "same", "different", "unproven"
 KIND = "replay"  # of the decision row that keeps the verdict
+_BY_THE_RULES = frozenset({"stop_moved", "entry_refused", "halted", "resumed", "limits_tightened"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +176,13 @@ def replayed(recording: Recording) -> Iterator[Action]:
 def prove(ledger: Ledger, session_id: str) -> Verdict:
     """Replay a session and compare. LedgerUnavailable passes through."""
     try:
-        found = recordings(ledger, session_id)
+        return _proven(ledger, session_id)
     except ValueError as damaged:
         return Verdict(state=UNPROVEN, compared=0, ticks=0, at_ms=0, gaps=(str(damaged),))
+
+
+def _proven(ledger: Ledger, session_id: str) -> Verdict:
+    found = recordings(ledger, session_id)
     if not found:
         gap = "this session was not recorded for a replay"
         return Verdict(state=UNPROVEN, compared=0, ticks=0, at_ms=0, gaps=(gap,))
@@ -233,7 +238,9 @@ def prove(ledger: Ledger, session_id: str) -> Verdict:
 
 
 def record_verdict(ledger: Ledger, session_id: str, verdict: Verdict) -> None:
-    """Keep a verdict with the session's decisions; the same again changes nothing."""
+    """Keep a verdict with the session's decisions; the same again changes nothing. Without events there is none."""
+    if not verdict.at_ms:
+        return
     ledger.record_decisions(
         [
             DecisionRecord(
@@ -277,7 +284,7 @@ def _recorded(ledger: Ledger, session_id: str, params: Params) -> _Said:
     for decision in ledger.decisions(session_id):
         if decision.kind == "alert":
             said.alerts.append((decision.at_ms, _decision_text(decision)))
-        elif decision.kind != KIND:
+        elif decision.kind in _BY_THE_RULES:
             said.decisions.append((decision.at_ms, _decision_text(decision)))
     return said
 

@@ -206,6 +206,19 @@ def reconciliation_differs(session: SessionKey, at_ms: int, *, differences: Sequ
     )
 
 
+def replay_differs(session: SessionKey, at_ms: int, *, verdict: str) -> Notice:
+    """The recorded ticks, told to the rules again, give other decisions."""
+    return _notice(
+        session,
+        at_ms,
+        kind="replay",
+        topic=Topic.RISK,
+        severity=Severity.CRITICAL,
+        news="the day does not replay: the rules say something else to the same ticks",
+        body=[verdict, "you: trade nothing on this code until the difference is explained"],
+    )
+
+
 def alerted(session: SessionKey, alert: Alert) -> Notice:
     """An alert of the rules, the orders or the feeds: its words for the screen, then its own details."""
     text = alert_text(alert.kind)

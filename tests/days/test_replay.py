@@ -1,11 +1,12 @@
 """A recorded session, told to the rules again, gives the same decisions; what was tampered with is named."""
 
-import shutil
 import sqlite3
 
 import pytest
 
-from tasks.evening.replay import prove, record_verdict
+from tasks.evening.replay import prove, record_verdict, recordings
+from tasks.evening.twin import record_twins, twin_trades
+from tasks.evening.what_if import what_if
 from tasks.ledger.store import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -53,6 +54,39 @@ def tampered(day, name, *statements):
     return copy
 
 
+def kept_once_and_beside_it_what_execution_cost(path, day):
+    ledger = Ledger(f"sqlite:///{path}")
+    for _ in range(2):
+        record_verdict(ledger, day.session_id, prove(ledger, day.session_id))
+        record_twins(ledger, day.session_id)
+    (kept,) = ledger.decisions(day.session_id, "replay")
+    assert kept.reason == "same"
+    twins = ledger.decisions(day.session_id, "twin")
+    fills = {intent for _, intent, *_ in ledger.fills(day.session_id)}
+    assert {twin.detail["intent"] for twin in twins} == fills
+    assert len(twins) == len(fills)
+    real = {trade.trade: trade.gross_paise for trade in ledger.trades(day.session_id)}
+    assert [twin.trade for twin in twin_trades(twins, real)] == sorted(real)
+    assert prove(ledger, day.session_id).state == "same", "what the evening adds is no decision of the rules"
+    ledger.close()
+
+
+def other_settings_give_another_day(day):
+    ledger = Ledger(f"sqlite:///{day.ledger_path}")
+    recorded = recordings(ledger, day.session_id)
+    ledger.close()
+    params = recorded[0].params
+    as_it_was = what_if(recorded, params)
+    # Fills differ by a tick or a second, entries come on the same candles until a stop is hit otherwise.
+    assert as_it_was.trades[0].contract.name == day.summary.trades[0].contract
+    assert as_it_was.trades[0].quantity == day.summary.trades[0].quantity
+    none = what_if(recorded, params.model_copy(update={"entries_enabled": False}))
+    assert none.trades == ()
+    assert none.refusals["entries_disabled"] > 0
+    once = what_if(recorded, params.model_copy(update={"max_trades_per_day": 1, "stop_loss_points": 0.0}))
+    assert len(once.trades) == 1
+
+
 def test_a_session_replays_decision_by_decision_and_what_was_changed_is_named(session):
     assert session.summary.trade_count >= 2
     verdict = proof(session)
@@ -86,16 +120,8 @@ def test_a_session_replays_decision_by_decision_and_what_was_changed_is_named(se
     assert cut.state == "same", str(cut)
     assert "not proven" in str(cut)
 
+    kept_once_and_beside_it_what_execution_cost(tampered(session, "evening"), session)
+    other_settings_give_another_day(session)
+
     unrecorded = proof(session, tampered(session, "none", "DELETE FROM heard"))
     assert unrecorded.state == "unproven"
-
-
-def test_a_verdict_is_kept_once(session):
-    copy = session.ledger_path.with_name("copy.sqlite3")
-    shutil.copy(session.ledger_path, copy)
-    ledger = Ledger(f"sqlite:///{copy}")
-    for _ in range(2):
-        record_verdict(ledger, session.session_id, prove(ledger, session.session_id))
-    (kept,) = ledger.decisions(session.session_id, "replay")
-    assert kept.reason == "same"
-    ledger.close()

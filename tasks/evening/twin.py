@@ -1,0 +1,115 @@
+"""The paper twin: the decisions of a session, filled by the paper broker's rule from the quotes that the session saw.
+
+Beside what really happened it says what execution cost: slippage, delays, re-pricing and part fills against a broker
+that fills whole at the first ask (or bid) after the decision, a tick worse. It is computed after the close from the
+recorded ticks, so it costs the trading loop nothing, and it sees the very quotes that the session saw.
+
+Invariants:
+1. It decides nothing: each intent of the session has one twin, of as many units as the intent really filled.
+2. A twin is a decision row of kind "twin", never an order, a fill or a position.
+3. An intent without a quote after its decision has no twin, and its trade none; the sum says how many are missing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from strategy.events import Side, Tick
+from tasks.ledger.records import DecisionRecord, IntentRecord
+from tasks.ledger.store import Ledger
+from tasks.pages.money import render_rupees
+
+KIND = "twin"
+SLIPPAGE_PAISE = 5  # as the paper broker's (`tasks.broker.paper.PaperRules`)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinTrade:
+    """A closed trade beside its twin, gross, paise. `cost_paise` is positive where the real fills were worse."""
+
+    trade: int
+    real_paise: int
+    twin_paise: int
+
+    @property
+    def cost_paise(self) -> int:
+        """What execution cost."""
+        return self.twin_paise - self.real_paise
+
+
+def paper_price(side: Side, quote: Tick, tick_size_paise: int) -> int | None:
+    """What the paper broker pays or gets on a quote, paise per unit; None where the side that is needed is unknown."""
+    if side is Side.BUY:
+        return quote.ask_paise + SLIPPAGE_PAISE if quote.ask_paise > 0 else None
+    return max(tick_size_paise, quote.bid_paise - SLIPPAGE_PAISE) if quote.bid_paise > 0 else None
+
+
+def twins_of(ledger: Ledger, session_id: str) -> tuple[DecisionRecord, ...]:
+    """The twin of each intent that filled, as rows. LedgerUnavailable passes through."""
+    filled: dict[int, int] = {}
+    for _, intent, _, fill in ledger.fills(session_id):
+        filled[intent] = filled.get(intent, 0) + fill.quantity
+    quotes: dict[str, list[Tick]] = {}
+    for tick in ledger.ticks(session_id):
+        quotes.setdefault(tick.security, []).append(tick)
+    found = []
+    for intent in ledger.intents(session_id):
+        quote = _first_after(quotes.get(intent.security, ()), intent)
+        if quote is not None and filled.get(intent.intent):
+            found.append(_row(intent, quote, filled[intent.intent]))
+    return tuple(found)
+
+
+def record_twins(ledger: Ledger, session_id: str) -> int:
+    """Keep the twins of a session with its decisions; again changes nothing. How many there are."""
+    twins = twins_of(ledger, session_id)
+    ledger.record_decisions(twins)
+    return len(twins)
+
+
+def twin_trades(decisions: Iterable[DecisionRecord], gross_paise: Mapping[int, int]) -> list[TwinTrade]:
+    """The closed trades that have a whole twin; `gross_paise` are the real results by trade."""
+    money: dict[int, int] = {}
+    units: dict[int, int] = {}
+    for row in decisions:
+        if row.kind == KIND:
+            trade, sign = int(row.detail["trade"]), 1 if row.detail["side"] == Side.SELL else -1
+            money[trade] = money.get(trade, 0) + sign * int(row.detail["value_paise"])
+            units[trade] = units.get(trade, 0) + sign * int(row.detail["quantity"])
+    return [
+        TwinTrade(trade=trade, real_paise=real_paise, twin_paise=money[trade])
+        for trade, real_paise in sorted(gross_paise.items())
+        if trade in money and units[trade] == 0
+    ]
+
+
+def twin_line(trades: Sequence[TwinTrade], closed: int) -> str:
+    """The sum in words."""
+    cost_paise = sum(trade.cost_paise for trade in trades)
+    each = f", {render_rupees(round(cost_paise / len(trades)), signed=True)} a trade" if trades else ""
+    missing = f"; {closed - len(trades)} trades have no twin" if len(trades) < closed else ""
+    return f"execution cost {render_rupees(cost_paise, signed=True)} against the paper broker's fills{each}{missing}"
+
+
+def _first_after(quotes: Sequence[Tick], intent: IntentRecord) -> Tick | None:
+    for quote in quotes:
+        if quote.at_ms >= intent.decided_at_ms and paper_price(intent.side, quote, intent.tick_size_paise) is not None:
+            return quote
+    return None
+
+
+def _row(intent: IntentRecord, quote: Tick, quantity: int) -> DecisionRecord:
+    price_paise = paper_price(intent.side, quote, intent.tick_size_paise)
+    assert price_paise is not None
+    return DecisionRecord(
+        session_id=intent.session_id,
+        at_ms=quote.at_ms,
+        kind=KIND,
+        reason=intent.purpose.lower(),
+        detail={
+            "intent": intent.intent,
+            "trade": intent.trade,
+            "side": str(intent.side),
+            "quantity": quantity,
+            "value_paise": quantity * price_paise,
+        },
+    )

@@ -5,8 +5,10 @@ expected, what was found and what to do. The flow runs each as a task of its own
 """
 
 from collections.abc import Callable
+from socket import AF_INET
 from urllib.parse import urlsplit
 
+import psutil
 import requests
 from prefect.settings import PREFECT_API_URL
 
@@ -168,21 +170,46 @@ def people_can_be_reached(connections: Connections) -> str:
 
 
 def strangers_are_refused(connections: Connections) -> str:  # noqa: ARG001 (a check like the others)
-    """A Prefect server that other machines can reach must refuse whoever has no password: it starts and stops runs."""
-    url = str(PREFECT_API_URL.value() or "")
+    """A Prefect server that other machines can reach must refuse whoever has no password: it starts and stops runs.
+
+    A server on this machine is called by the machine's other addresses: it may listen on all of them.
+    """
+    url = str(PREFECT_API_URL.value() or "").rstrip("/")
+    asked = [url] if not is_loopback(url) else other_addresses(url)
+    answers = [(each, answer_to_a_stranger(each)) for each in asked if url]
+    for address, status in answers:
+        if isinstance(status, int) and status not in REFUSALS:
+            raise NotReady(
+                f"The Prefect server at {urlsplit(address).hostname} must refuse a call without a password (401), "
+                f"found {status}. Set PREFECT_SERVER_API_AUTH_STRING there and PREFECT_API_AUTH_STRING here, or "
+                "bind it to 127.0.0.1."
+            )
+    if any(isinstance(status, int) for _, status in answers):
+        return "the Prefect server refuses strangers"
     if not url or is_loopback(url):
         return "the Prefect server is on this machine only"
-    try:
-        answer = requests.get(f"{url.rstrip('/')}/admin/version", timeout=(3, 7))
-    except requests.RequestException as away:
-        return f"the Prefect server cannot be asked ({type(away).__name__}); trading does not need it"
-    if answer.status_code not in REFUSALS:
-        raise NotReady(
-            f"The Prefect server at {urlsplit(url).hostname} must refuse a call without a password (401), found "
-            f"{answer.status_code}. Set PREFECT_SERVER_API_AUTH_STRING there and PREFECT_API_AUTH_STRING here, or "
-            "bind it to 127.0.0.1."
-        )
-    return "the Prefect server refuses strangers"
+    return f"the Prefect server cannot be asked ({answers[0][1]}); trading does not need it"
+
+
+def other_addresses(url: str) -> list[str]:
+    """A loopback address of this machine's as another machine would write it."""
+    parts = urlsplit(url)
+    found = [part.address for parts in psutil.net_if_addrs().values() for part in parts if part.family == AF_INET]
+    return [
+        parts._replace(netloc=f"{address}:{parts.port or 80}").geturl()
+        for address in found
+        if not is_loopback(f"//{address}")
+    ]
+
+
+def answer_to_a_stranger(url: str) -> int | str:
+    """The status of a call without a password, or why there was none."""
+    with requests.Session() as stranger:
+        stranger.trust_env = False
+        try:
+            return stranger.get(f"{url}/admin/version", timeout=(3, 7)).status_code
+        except requests.RequestException as away:
+            return type(away).__name__
 
 
 def nobody_else_trades(connections: Connections) -> str:

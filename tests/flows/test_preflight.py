@@ -17,6 +17,7 @@ from tasks.preflight import (
     ledger_is_sound,
     live_orders_are_armed,
     nobody_else_trades,
+    other_addresses,
     people_can_be_reached,
     strangers_are_refused,
 )
@@ -118,7 +119,7 @@ def test_a_new_ledger_is_sound(live):
 class Server:
     """A Prefect server as a stranger sees it: one answer for every call."""
 
-    def __init__(self, status):
+    def __init__(self, status, host="127.0.0.1"):
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(status)
@@ -127,7 +128,7 @@ class Server:
             def log_message(self, *_):
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.http = ThreadingHTTPServer((host, 0), Answer)
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.http.server_port}/api"
 
@@ -142,6 +143,19 @@ def test_a_prefect_server_that_others_can_reach_must_ask_for_a_password(live, mo
     with closing(server), temporary_settings({PREFECT_API_URL: server.url}), live() as connections:
         assert strangers_are_refused(connections) == "the Prefect server is on this machine only"
         monkeypatch.setattr("tasks.preflight.is_loopback", lambda _: False)  # as if it were another machine's
+        if status == 401:
+            assert strangers_are_refused(connections) == "the Prefect server refuses strangers"
+        else:
+            with pytest.raises(NotReady, match=r"without a password \(401\), found 200"):
+                strangers_are_refused(connections)
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_server_here_that_listens_on_every_address_must_ask_for_a_password_too(live, status):
+    if not other_addresses("http://127.0.0.1:4200/api"):
+        pytest.skip("this machine has no address that others could use")
+    server = Server(status, host="0.0.0.0")
+    with closing(server), temporary_settings({PREFECT_API_URL: server.url}), live() as connections:
         if status == 401:
             assert strangers_are_refused(connections) == "the Prefect server refuses strangers"
         else:

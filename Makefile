@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 ARGS ?=
 
-.PHONY: help setup demo test check browser faults bench format clean
+.PHONY: help setup demo test check browser postgres faults bench format clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,11 @@ browser: ## the browser that the screen tests drive (Debian, Ubuntu); nothing wh
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
 		echo "Installing chromium for the screen tests …"; \
 		$$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium'; }
+
+postgres: ## the PostgreSQL that the server test runs (Debian, Ubuntu); nothing where there is one
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+		echo "Installing PostgreSQL with its extensions for the server test …"; \
+		$$(test "$$(id -u)" = 0 || echo sudo) sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends postgresql'; }
 
 check: setup ## lint, format, types, layers
 	@$(BIN)/ruff check .

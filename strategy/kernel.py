@@ -455,13 +455,10 @@ def longer_of(start_ms, highs, lows, closes, seconds):
 
 
 @_jit
-def longer_directions_of(number, closed_by_ms, end_ms, directions):
-    """The higher timeframe's direction as each candle is judged."""
-    known = np.zeros(len(number), np.int8)
-    for k in range(len(number)):
-        g = number[k] if closed_by_ms[k] >= end_ms[number[k]] else number[k] - 1
-        known[k] = directions[g] if g >= 0 else 0
-    return known
+def _longer_at(candles, number, end_ms, directions, c):
+    """The higher timeframe's direction as candle `c` is judged."""
+    g = number[c] if candles.closed_by_ms[c] >= end_ms[number[c]] else number[c] - 1
+    return directions[g] if g >= 0 else 0
 
 
 @_jit
@@ -653,7 +650,6 @@ def walk(
     directions,
     changes,
     sides,
-    longer,
     longer_number,
     longer_end,
     longer_all,
@@ -709,7 +705,7 @@ def walk(
                 if fits and rules.macd:
                     fits = sides[c] == direction
                 if fits and rules.htf:
-                    own = longer[c]
+                    own = _longer_at(candles, longer_number, longer_end, longer_all, c)
                     # A Timer may have ended the longer candle in the meantime.
                     timer = (decided_ms - 1) // 1000 * 1000
                     if timer - rules.grace_ms >= longer_end[longer_number[c]]:
@@ -746,7 +742,7 @@ def walk(
                     continue
                 if rules.macd and sides[c] != direction:
                     continue
-                if rules.htf and longer[c] != direction:
+                if rules.htf and _longer_at(candles, longer_number, longer_end, longer_all, c) != direction:
                     continue
                 last_tick = candles.last_tick[c]
                 if decided_ms - ticks.at_ms[last_tick] > rules.stale_ms:

@@ -61,7 +61,7 @@ class CompiledMarket:
         candles = self._candles(params)
         directions, changes = self._directions(params)
         sides = self._sides(params) if params.macd_confirmation else np.zeros(0, dtype=np.int8)
-        longer, number, end_ms, all_directions = self._longer(params)
+        number, end_ms, longer = self._longer(params)
         found: Ints = kernel.walk(
             self.ticks,
             self._plans(params),
@@ -69,10 +69,9 @@ class CompiledMarket:
             directions,
             changes,
             sides,
-            longer,
             number,
             end_ms,
-            all_directions,
+            longer,
             rules,
             min(params.max_trades_per_day, TRADES_PER_DAY_MAX),
         )
@@ -148,10 +147,10 @@ class CompiledMarket:
         )
         return found
 
-    def _longer(self, params: Params) -> tuple[Bytes, Ints, Ints, Bytes]:
+    def _longer(self, params: Params) -> tuple[Ints, Ints, Bytes]:
         if not params.htf_filter:
-            nothing, none = np.zeros(0, dtype=np.int8), np.zeros(0, dtype=np.int64)
-            return nothing, none, none, nothing
+            none = np.zeros(0, dtype=np.int64)
+            return none, none, np.zeros(0, dtype=np.int8)
         candles = self._candles(params)
         key = (params.candle_seconds, params.candle_grace_ms, params.htf_seconds)
         number, high, low, close, end_ms = self._keep(
@@ -167,9 +166,9 @@ class CompiledMarket:
         )
         period, multiplier = params.supertrend_period, params.supertrend_multiplier
 
-        def make() -> tuple[Bytes, Bytes]:
-            directions = kernel.directions_of(high, low, close, period, multiplier)
-            return kernel.longer_directions_of(number, candles.closed_by_ms, end_ms, directions), directions
-
-        known, directions = self._keep("longer directions", (*key, period, multiplier), make)
-        return known, number, end_ms, directions
+        directions: Bytes = self._keep(
+            "longer directions",
+            (*key, period, multiplier),
+            lambda: kernel.directions_of(high, low, close, period, multiplier),
+        )
+        return number, end_ms, directions

@@ -2,13 +2,18 @@
 
 Of today: the ledger's candles, so that a restart goes on where it was. Of the days before: the broker's intraday
 candles, where it has the timeframe (60 s and longer); shorter ones warm up live.
+
+Invariants:
+1. A candle that the ledger has is taken as it was. Where it has none, among them the one that was open when an earlier
+   start ended, the recorded ticks of the index make it, as far as they were recorded.
+2. No candle is of the future, and none of a time outside the market's hours.
 """
 
 import logging
 from datetime import timedelta
 
 from strategy.calendar import OutsideKnownData, trading_day
-from strategy.candles import Candle
+from strategy.candles import Candle, candles_of, interval_start_ms
 from tasks.broker import BrokerError
 from tasks.connect import Connections
 
@@ -27,7 +32,13 @@ def warmup_candles(connections: Connections) -> tuple[Candle, ...]:
         candles += earlier
         if not earlier:
             LOG.info("no earlier candles of %d s: signals begin when enough have been seen live", seconds)
-    candles += [
+    return (*candles, *_of_today(connections))
+
+
+def _of_today(connections: Connections) -> list[Candle]:
+    """Today's base candles, oldest first; the last one may be open."""
+    seconds = connections.params.candle_seconds
+    candles = [
         Candle(
             start_ms=record.start_ms,
             seconds=record.seconds,
@@ -37,9 +48,19 @@ def warmup_candles(connections: Connections) -> tuple[Candle, ...]:
             close_paise=record.close_paise,
             ticks=record.ticks,
         )
-        for record in connections.ledger.candles(connections.session_id, params.candle_seconds)
+        for record in connections.ledger.candles(connections.session_id, seconds)
     ]
-    return tuple(candles)
+    known = {candle.start_ms for candle in candles}
+    at_ms, prices_paise = connections.ledger.tick_columns(connections.session_id, connections.index.security)
+    now_ms, is_open = connections.now_ms(), connections.hours.is_open
+    ticks = [
+        tick
+        for tick in zip(at_ms, prices_paise, strict=True)
+        if tick[0] <= now_ms and is_open(tick[0]) and interval_start_ms(tick[0], seconds) not in known
+    ]
+    # By interval, and within one as they arrived: a single tick with a wrong time makes no others late.
+    ticks.sort(key=lambda tick: interval_start_ms(tick[0], seconds))
+    return sorted([*candles, *candles_of(ticks, seconds)], key=lambda candle: candle.start_ms)
 
 
 def _previous_day(connections: Connections, seconds: int) -> tuple[Candle, ...]:

@@ -60,6 +60,7 @@ def test_told_to_end_by_a_signal_it_closes_first_and_says_so(begin):
     assert command == ("stop", "SIGTERM", "signal")
 
 
+@pytest.mark.slow
 def test_by_setting_a_signal_hands_the_position_over_and_the_next_start_takes_it_up(begin):
     session = begin(on_signal="hand_over", stop_loss_points=60)
     session.await_position()
@@ -78,6 +79,7 @@ def test_by_setting_a_signal_hands_the_position_over_and_the_next_start_takes_it
     assert (trade.open_quantity, trade.exit_reason, again.market.net) == (0, "halt", {})
 
 
+@pytest.mark.slow
 def test_a_hung_session_is_named_and_force_closes_without_it(begin):
     session = begin()
     session.await_position()
@@ -97,6 +99,7 @@ def test_a_hung_session_is_named_and_force_closes_without_it(begin):
     assert guard(session.settings, session.ledger)[0].said == "all flat"
 
 
+@pytest.mark.slow
 def test_books_that_differ_or_cannot_be_read_stop_entries_until_they_are_good_again(begin):
     session = begin(speed=10)
     session.await_position()

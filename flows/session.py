@@ -23,16 +23,16 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import FlowPauseTimeout, PrefectException
 from prefect.input import RunInput
 from prefect.runtime import flow_run as this_run
-from prefect.states import Completed, Failed, Running
+from prefect.states import Cancelled, Completed, Failed, Running
 from pydantic import Field
 
 from flows.analytics import analyse_day
 from flows.reconciliation import reconcile_or_tell
 from strategy.actions import Severity
 from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
-from strategy.params import Mode, Params
+from strategy.params import Mode, Params, SignalPolicy
 from tasks.arming import why_not_armed
-from tasks.clock import IST, real_now_ms, real_today
+from tasks.clock import IST, ist, real_now_ms, real_today
 from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
 from tasks.ledger.lease import Lease, LeaseHeld
 from tasks.ledger.records import SessionKey
@@ -44,6 +44,8 @@ from tasks.settings import Settings
 from tasks.trading.session import TradingSummary, trade_session
 
 EVENING_TIMEOUT_S = 300.0
+# After a hurried end: analytics is given the time that reconciliation takes, whose verdict it shows.
+HURRIED_EVENING_S = {"reconciliation": 0.0, "analytics": 60.0}
 APPROVAL_UNTIL = time(9, 14)
 
 
@@ -64,12 +66,20 @@ def tell_failure(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> 
     send_alert("failure", f"{flow.name} {whose or flow_run.name}: {state.name}", str(state.message))
 
 
+def look_after_cancelled(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:  # noqa: ARG001 (Prefect's signature)
+    """The guardian looks when a cancelled run is gone: the worker kills it after 30 s, whatever it still holds."""
+    params = Params.model_validate(flow_run.parameters.get("params") or {})
+    if params.on_signal is SignalPolicy.SQUAREOFF:
+        run_deployment("guardian/guardian", timeout=0, as_subflow=False)
+
+
 @flow(
     name="daily-session",
     flow_run_name=session_run_name,
     retries=0,
     on_failure=[tell_failure],
     on_crashed=[tell_failure],
+    on_cancellation=[look_after_cancelled],
 )
 def daily_session(
     params: Params = Params(),  # noqa: B008 (a frozen value)
@@ -122,11 +132,11 @@ def trade_day(params: Params, day: date) -> State[Any]:
             f"{params.index}-{params.mode}-position".lower(),
         )
         keep_settings(connections)
-        day_over = True
+        day_over, hurried = True, False
         try:
             preflight(connections)
             summary = trade_task(connections)
-            day_over = summary.day_over
+            day_over, hurried = summary.day_over, summary.hurried
         except (LeaseHeld, NotReady):
             # Two runs that waited for the same dead one: the lease was the other's.
             rival = living_rival(connections)
@@ -136,8 +146,21 @@ def trade_day(params: Params, day: date) -> State[Any]:
             return already_trading(connections, rival)
         finally:
             if day_over:
-                evening(connections.session_id)
+                evening(connections.session_id, hurried=hurried)
+    if hurried and being_cancelled():
+        # Prefect takes no other end for a run that is being cancelled, and puts its own "Cancelled" on top: this state
+        # stays in the run's history, and the run's name says the same.
+        rename_run(f"{day} {params.index} {params.mode} (cancelled: {summary.state_name})")
+        return Cancelled(name=summary.state_name, message=summary.message)
     return Completed(name=summary.state_name, message=summary.message)
+
+
+def being_cancelled() -> bool:
+    """True when somebody cancelled this run in the UI; False also where Prefect cannot be asked."""
+    with suppress(PrefectException, httpx.HTTPError), get_client(sync_client=True) as client:
+        state = client.read_flow_run(this_run.id).state
+        return state is not None and state.is_cancelling()
+    return False
 
 
 def already_trading(connections: Connections, rival: Lease) -> State[Any]:
@@ -257,15 +280,21 @@ def trade_task(connections: Connections) -> TradingSummary:
 
 
 @task(name="evening", cache_policy=NO_CACHE)
-def evening(session_id: str) -> None:
-    """Start reconciliation, then analytics, as runs of their own; here and now if Prefect cannot be asked."""
+def evening(session_id: str, *, hurried: bool = False) -> None:
+    """Start reconciliation, then analytics, as runs of their own; here and now if Prefect cannot be asked.
+
+    In a hurry nothing is waited for, and the runs are nobody's children: those of a cancelled run are cancelled too.
+    """
     log = get_run_logger()
     jobs: dict[str, Callable[[str], object]] = {"reconciliation": reconcile_or_tell, "analytics": analyse_day}
     prefect_is_away = False
     for name, directly in jobs.items():
         if not prefect_is_away:
             try:
-                log.info("%s: %s", name, _run_and_wait(f"{name}/{name}", session_id))
+                if hurried:
+                    _run_later(f"{name}/{name}", session_id, after_s=HURRIED_EVENING_S[name])
+                else:
+                    log.info("%s: %s", name, _run_and_wait(f"{name}/{name}", session_id))
                 continue
             except (httpx.HTTPError, PrefectException) as away:
                 log.warning("Prefect cannot be asked (%s); the evening is done here", away)
@@ -279,6 +308,13 @@ def _run_and_wait(deployment: str, session_id: str) -> str:
     )
     state = cast("FlowRun", started).state
     return state.name if state and state.name else "started"
+
+
+def _run_later(deployment: str, session_id: str, *, after_s: float) -> None:
+    scheduled = ist(real_now_ms() + round(after_s * 1000))
+    run_deployment(
+        deployment, parameters={"session_id": session_id}, scheduled_time=scheduled, timeout=0, as_subflow=False
+    )
 
 
 def _scheduled_day() -> date | None:

@@ -70,6 +70,7 @@ class TradingSummary:
     state_name: str
     message: str
     day_over: bool = True  # False: something is held on purpose, and a later start of today takes it up
+    hurried: bool = False  # True: told to end from outside, and killed soon if it does not
 
 
 class FeedsNotConnected(Exception):
@@ -292,8 +293,9 @@ def _finish(connections: Connections, plan: DayPlan, end: DayEnd, signals: list[
         what = f"left open for the next start: {held}" if held else "nothing is held"
         message = f"told to end by {signals[0]}, {what}. {message}"
     if held and end.reason == HANDED_OVER:
-        return TradingSummary(state_name="HandedOver", message=message, day_over=False)
-    return TradingSummary(state_name="StillOpen" if held else "Stopped" if signals else "Flat", message=message)
+        return TradingSummary(state_name="HandedOver", message=message, day_over=False, hurried=True)
+    name = "StillOpen" if held else "Stopped" if signals else "Flat"
+    return TradingSummary(state_name=name, message=message, hurried=bool(signals))
 
 
 def run_log() -> Log:

@@ -1,6 +1,7 @@
 """The day as the operator runs it: deployments, a worker, manual runs; and what happens when Prefect goes away."""
 
 import pytest
+import requests
 
 from flows.demo import DemoFailed
 from tasks.clock import ist, real_now_ms
@@ -44,6 +45,31 @@ def test_a_squareoff_run_closes_the_position_within_two_seconds(begin, hold):
     requested_ms = market_ms + (session.command_times()[0] - real_ms) * SPEED
     took_s = trade.exited_at.timestamp() - requested_ms / 1000
     assert took_s <= 2.0, f"asked at {ist(round(requested_ms))}, flat at {trade.exited_at}"
+
+
+def test_cancelled_in_the_ui_it_closes_first_and_the_run_tells_it(begin, hold):
+    session = begin(speed=1, start="09:29:50", **hold)
+    stack = session.stack
+    before = {run["id"] for run in stack.runs_of("guardian")}
+    session.wait_for(session.position_is_open, "a position")
+    run_url = f"{stack.api_url}/flow_runs/{session.run_id}"
+    requests.post(f"{run_url}/set_state", json={"state": {"type": "CANCELLING"}}, timeout=30).raise_for_status()
+    assert session.final_state()["type"] == "CANCELLED"
+    assert all(position["net_quantity"] == 0 for position in session.truth()["positions"])
+    assert not session.position_is_open()
+    asked = session.ledger.rows("SELECT kind, reason, requested_by FROM command")
+    assert asked == [("stop", "SIGTERM", "signal")]
+    assert session.api.run(session.run_id)["name"] == "2026-11-20 NIFTY rehearsal (cancelled: Stopped)"
+    history = requests.get(
+        f"{stack.api_url}/flow_run_states/", params={"flow_run_id": session.run_id}, timeout=30
+    ).json()
+    (told,) = [state["message"] for state in history if state["name"] == "Stopped"]
+    assert told.startswith("told to end by SIGTERM, nothing is held")
+    # The evening outlives the run, and the guardian looked whether anything was left.
+    session.wait_for(lambda: session.ledger.reconciliations(session.session_id), "the reconciliation")
+    (guarded,) = session.wait_for(lambda: stack.runs_of("guardian", before), "the guardian's run")
+    assert session.final_state(guarded["id"])["name"] == "AllFlat"
+    session.wait_for(lambda: session.ledger.charges(session.session_id), "the evening's bookkeeping")
 
 
 def test_wrong_settings_are_refused_before_the_run(stack, begin):

@@ -1,5 +1,6 @@
 """Analytics: a day priced, reported and told; or the figures of any period. Can be run again, as often as one likes."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -10,14 +11,16 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run as this_run
 from prefect.states import Completed
 
+from strategy.analysis import Analysis
 from strategy.charges import charge_facts, rates_on
 from strategy.closed_trades import TradeFilter
 from strategy.instruments import INDICES, OptionType, Underlying
 from strategy.params import Mode
+from tasks.clock import real_now_ms
 from tasks.connect import market_now_ms, open_ledger, open_notifier
 from tasks.evening.analytics import render_analytics
 from tasks.evening.packing import record_packed
-from tasks.evening.period import analyse_days
+from tasks.evening.period import analyse_days, read_period
 from tasks.evening.prices import contract_note, price_orders, render_charges
 from tasks.evening.replay import DIFFERENT, prove, record_verdict
 from tasks.evening.sessions import which_session
@@ -30,6 +33,7 @@ from tasks.pages.artifacts import day_trade_rows, render_chart
 from tasks.pages.chart_rows import picture_of
 from tasks.pages.charts import day_chart_png
 from tasks.pages.money import render_rupees
+from tasks.pages.period_report import equity_png, equity_spec, render_period_report
 from tasks.pages.report import render_day_report
 from tasks.pages.summary import DaySummary, report_path, result_line
 from tasks.settings import Settings
@@ -93,10 +97,24 @@ def analytics(
         hours=frozenset(hours or ()),
         expiry_day=expiry_day,
     )
-    found = analyse_days(wanted, 100 * capital_rupees)
-    create_markdown_artifact(key="period-report", markdown=render_markdown(found), description=filter_words(wanted))
+    found, page = report_period(wanted, 100 * capital_rupees)
+    chart = render_chart(equity_png(found), filter_words(wanted)) if equity_spec(found) else ""
+    markdown = "\n".join([render_markdown(found), chart, "", f"The page for any browser: {page}"])
+    create_markdown_artifact(key="period-report", markdown=markdown, description=filter_words(wanted))
     net = render_rupees(found.trades.net_paise, signed=True)
     return Completed(name="Analysed", message=f"{found.trades.trades} trades in {found.sessions} sessions, {net} net")
+
+
+def report_period(wanted: TradeFilter, capital_paise: int) -> tuple[Analysis, Path]:
+    """Write the page of any set of days; return its figures and where it is. Needs no Prefect."""
+    found = analyse_days(wanted, capital_paise)
+    settings = Settings()
+    words = re.sub(r"[^\w-]+", "_", filter_words(wanted))
+    path = settings.home / "reports" / f"period_{words}.html"
+    with open_ledger(settings) as ledger:
+        read = read_period(ledger, wanted, now_ms=real_now_ms(), operator_facts=settings.operator_facts)
+        write_page(path, render_period_report(ledger, found, read.trades.select(wanted)))
+    return found, path
 
 
 def report_day(session_id: str) -> State[Any]:
@@ -158,10 +176,7 @@ def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | Non
     candles = ledger.candles(session_id, int(params["candle_seconds"]))
     decisions = ledger.decisions(session_id)
     page = render_day_report(summary, candles, decisions, params, ticks=ledger.ticks(session_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix(".part")
-    written.write_text(page, encoding="utf-8")
-    written.replace(path)
+    write_page(path, page)
     if not candles:
         return None
     picture = picture_of(
@@ -173,3 +188,11 @@ def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | Non
         loss_limit_paise=round(100 * float(params["daily_max_loss"])),
     )
     return day_chart_png(picture)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Put a page in its place at once: nobody opens half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(".part")
+    written.write_text(page, encoding="utf-8")
+    written.replace(path)

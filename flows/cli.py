@@ -329,6 +329,7 @@ def analytics_command(
     expiry_day: bool | None = None,
     capital: int = 100_000,
     json: Annotated[bool, Parameter(negative="")] = False,
+    page: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Show how any set of days went: every figure, broken down, net of charges.
 
@@ -344,6 +345,7 @@ def analytics_command(
         expiry_day: only trades on the day their contract expires; --no-expiry-day for the others.
         capital: rupees that returns and percentages refer to.
         json: print plain JSON instead; money in paise, what is undefined null.
+        page: write the same as one page for any browser, with every trade and its reasons, and say where it is.
     """
     from json import dumps
 
@@ -364,6 +366,11 @@ def analytics_command(
         hours=frozenset(hour or ()),
         expiry_day=expiry_day,
     )
+    if page:
+        from flows.analytics import report_period
+
+        print(report_period(wanted, 100 * capital)[1])
+        return 0
     found = analyse_days(wanted, 100 * capital)
     if json:
         print(dumps(as_json(found), allow_nan=False))

@@ -46,8 +46,8 @@ def paper_price(side: Side, quote: Tick, tick_size_paise: int) -> int | None:
 def twins_of(ledger: Ledger, session_id: str) -> tuple[DecisionRecord, ...]:
     """The twin of each intent that filled, as rows. LedgerUnavailable passes through."""
     filled: dict[int, int] = {}
-    for _, intent, _, fill in ledger.fills(session_id):
-        filled[intent] = filled.get(intent, 0) + fill.quantity
+    for _, number, _, fill in ledger.fills(session_id):
+        filled[number] = filled.get(number, 0) + fill.quantity
     quotes: dict[str, list[Tick]] = {}
     for tick in ledger.ticks(session_id):
         quotes.setdefault(tick.security, []).append(tick)
@@ -85,9 +85,12 @@ def twin_trades(decisions: Iterable[DecisionRecord], gross_paise: Mapping[int, i
 def twin_line(trades: Sequence[TwinTrade], closed: int) -> str:
     """The sum in words."""
     cost_paise = sum(trade.cost_paise for trade in trades)
-    each = f", {render_rupees(round(cost_paise / len(trades)), signed=True)} a trade" if trades else ""
+    each = f" ({render_rupees(round(abs(cost_paise) / len(trades)))} a trade)" if trades else ""
     missing = f"; {closed - len(trades)} trades have no twin" if len(trades) < closed else ""
-    return f"execution cost {render_rupees(cost_paise, signed=True)} against the paper broker's fills{each}{missing}"
+    amount = f"{render_rupees(abs(cost_paise))}{each}"
+    if cost_paise < 0:
+        return f"The real fills were {amount} better than the paper broker's{missing}"
+    return f"Execution cost {amount} against the paper broker's fills{missing}"
 
 
 def _first_after(quotes: Sequence[Tick], intent: IntentRecord) -> Tick | None:

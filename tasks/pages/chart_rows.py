@@ -238,15 +238,18 @@ def _stop_rows(picture: Picture, end_ms: int) -> list[dict[str, Any]]:
 
 
 def _equity_rows(picture: Picture, end_ms: int) -> list[dict[str, Any]]:
-    """The day's P&L of closed trades, a step at each exit."""
+    """The day's P&L of closed trades, a step at each exit; `drawdown` is how far below its best it is (0 or less)."""
     if not picture.candles:
         return []
-    total_paise = 0
-    rows = [{"time": naive_time(picture.candles[0].start_ms), "pnl": 0.0}]
+    total_paise = best_paise = 0
+    rows = [{"time": naive_time(picture.candles[0].start_ms), "pnl": 0.0, "drawdown": 0.0}]
     for trade in sorted((t for t in picture.trades if t.exit_at_ms), key=lambda t: t.exit_at_ms or 0):
         total_paise += trade.pnl_paise
-        rows.append({"time": naive_time(trade.exit_at_ms or 0), "pnl": total_paise / 100})
-    rows.append({"time": naive_time(end_ms), "pnl": total_paise / 100})
+        best_paise = max(best_paise, total_paise)
+        fall_paise = total_paise - best_paise
+        rows.append({"time": naive_time(trade.exit_at_ms or 0), "pnl": total_paise / 100, "drawdown": fall_paise / 100})
+    last = (total_paise - best_paise) / 100
+    rows.append({"time": naive_time(end_ms), "pnl": total_paise / 100, "drawdown": last})
     return rows
 
 

@@ -143,7 +143,9 @@ def _equity_panel(loss_limit_paise: int, *, named: bool) -> Panel:
     equity = alt.Chart(alt.NamedData("equity")).encode(x=_time("time", named=named))
     pnl = alt.Y("pnl:Q", title="day P&L, INR", axis=alt.Axis(format=",.0f", tickCount=4))
     layers = [
-        equity.mark_area(interpolate="step-after", color=NEUTRAL, opacity=0.2).encode(y=pnl),
+        equity.mark_area(interpolate="step-after", color=DOWN, opacity=0.25).encode(
+            y=alt.Y("drawdown:Q", title="day P&L, INR")
+        ),
         equity.mark_line(interpolate="step-after", color=NEUTRAL, strokeWidth=2).encode(y=pnl),
     ]
     if loss_limit_paise:

@@ -17,10 +17,13 @@ from strategy.events import Tick
 from strategy.metrics import TradeMetrics
 from strategy.params import Params
 from tasks.clock import ist
-from tasks.evening.analytics import by_exit_reason, day_trade_metrics, figures
+from tasks.evening.analytics import by_exit_reason, closed_trades, day_trade_metrics, figures
+from tasks.evening.replay import KIND as REPLAY
+from tasks.evening.twin import SLIPPAGE_PAISE, twin_line, twin_trades
 from tasks.ledger.records import CandleRecord, DecisionRecord
 from tasks.pages.chart_rows import naive_time, picture_of
 from tasks.pages.charts import day_chart_png, day_chart_spec
+from tasks.pages.heat import heat_map
 from tasks.pages.money import render_points, render_rupees
 from tasks.pages.summary import DaySummary
 from tasks.pages.wording import exit_words, refusal_words
@@ -58,23 +61,55 @@ def render_day_report(
         loss_limit_paise=round(float(params.get("daily_max_loss") or 0) * 100),
     )
     spec = day_chart_spec(picture, width="container") if candles else None
-    return (
-        _environment()
-        .get_template("day_report.html.j2")
-        .render(
-            summary=summary,
-            still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,
-            spec=spec,
-            detail=_detail(candles),
-            figures=figures(metrics or day_trade_metrics(summary)),
-            reasons=by_exit_reason(summary),
-            refusals=_shares(summary.refusals),
-            log=[_log_row(decision) for decision in decisions if decision.kind in _LOGGED],
-            settings=settings_rows(params),
-            # The stub file forgets that the argument is optional.
-            chart_library=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
-        )
+    verdicts = [decision for decision in decisions if decision.kind == REPLAY]
+    twins = twin_trades(decisions, {trade.trade: trade.gross_paise for trade in closed_trades(summary)})
+    return page_template("day_report.html.j2").render(
+        summary=summary,
+        still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,
+        spec=spec,
+        detail=_detail(candles),
+        figures=figures(metrics or day_trade_metrics(summary)),
+        reasons=by_exit_reason(summary),
+        refusals=refusal_shares(summary.refusals),
+        log=[_log_row(decision) for decision in decisions if decision.kind in _LOGGED],
+        settings=settings_rows(params),
+        story=day_story(summary, params),
+        heat=heat_map((t.entered_at.weekday(), t.entered_at.hour, t.net_paise) for t in closed_trades(summary)),
+        verdict=verdicts[-1] if verdicts else None,
+        twins=twins,
+        twin_line=twin_line(twins, summary.trade_count),
+        slippage_paise=SLIPPAGE_PAISE,
+        # The stub file forgets that the argument is optional.
+        chart_library=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
     )
+
+
+def day_story(summary: DaySummary, params: Mapping[str, Any]) -> str:
+    """The day in a few sentences, for someone who was not there: what was traded, how it ended, why no more."""
+    closed = closed_trades(summary)
+    rules = f"SuperTrend({params.get('supertrend_period')}, {params.get('supertrend_multiplier'):g})" if params else ""
+    parts = []
+    if closed:
+        calls = sum(trade.option_type == "CE" for trade in closed)
+        bought = " and ".join(f"{n} {word}" for n, word in ((calls, "calls"), (len(closed) - calls, "puts")) if n)
+        first, last = min(t.entered_at for t in closed), max(t.exited_at or t.entered_at for t in closed)
+        parts.append(f"Bought {bought} between {first:%H:%M} and {last:%H:%M}, on turns of {rules or 'SuperTrend'}.")
+        won = sum(trade.net_paise for trade in closed if trade.net_paise > 0)
+        lost = sum(trade.net_paise for trade in closed if trade.net_paise < 0)
+        parts.append(f"Won {render_rupees(won)}, lost {render_rupees(-lost)} net of charges.")
+        reasons = ", ".join(f"{words} {count}" for words, count, _, _ in by_exit_reason(summary))
+        parts.append(f"Closed by: {reasons}.")
+    else:
+        parts.append("Nothing was bought and sold.")
+    if summary.refusals:
+        reason, count = next(iter(summary.refusals.items()))
+        total = sum(summary.refusals.values())
+        parts.append(
+            f"{total:,} candles were no entry; the most frequent reason, {count:,} times: {refusal_words(reason)}."
+        )
+    if summary.halts:
+        parts.append(f"Halted: {'; '.join(halt.replace('_', ' ') for halt in summary.halts)}.")
+    return " ".join(parts)
 
 
 def settings_rows(params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -121,7 +156,8 @@ def _either_way(candle: CandleRecord) -> tuple[float | None, float | None]:
     return (line if candle.direction > 0 else None, line if candle.direction < 0 else None)
 
 
-def _shares(refusals: Mapping[str, int]) -> list[dict[str, Any]]:
+def refusal_shares(refusals: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Why candles were no entries, each with its share of the most frequent one in percent."""
     most = max(refusals.values(), default=1)
     return [
         {"words": refusal_words(reason), "count": count, "share": round(100 * count / most)}
@@ -148,6 +184,11 @@ def _setting(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def page_template(name: str) -> jinja2.Template:
+    """A page of ours with its filters; what comes from outside is escaped."""
+    return _environment().get_template(name)
 
 
 @cache

@@ -56,11 +56,11 @@ def test_it_is_off_by_default_and_needs_the_accounts_limit():
 
 def test_unwanted_it_touches_nothing(market, hold, backstop):
     holder = hold()
-    holder.connections.broker.set_loss_exit(1_500_00)  # somebody's own
+    holder.connections.broker.set_loss_exit(900_00)  # somebody's own
     unwanted = backstop(holder, wanted=False)
     unwanted.put_up()
     unwanted.take_down(is_flat=True)
-    assert at_broker(market) == ACTIVE
+    assert at_broker(market) == {**ACTIVE, "loss": "900.00"}
     assert unwanted.told == []
 
 

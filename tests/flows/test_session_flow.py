@@ -2,17 +2,22 @@
 
 import datetime as dt
 import threading
+from uuid import uuid4
 
 import pytest
 import time_machine
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.context import get_run_context
+from prefect.states import Cancelling
 
 from flows.arming import arm_live, disarm_live
-from flows.session import APPROVAL_UNTIL, approved, daily_session
+from flows.guardian import guardian
+from flows.session import APPROVAL_UNTIL, approved, daily_session, look_after_cancelled
 from strategy.instruments import Underlying
 from strategy.params import Params
 from tasks.arming import arm, why_not_armed
@@ -190,3 +195,26 @@ def test_what_cannot_be_armed_says_why(live_deployment, capsys):
     assert "found 2026-11-20" in shown
     assert "sensex-live was expected on the Prefect server, not found: 'bot bootstrap'" in shown
     assert Settings().client_id == KEY.account
+
+
+@pytest.fixture
+def guardian_runs(prefect_server):
+    """How many runs of the guardian there are; its deployment has no worker here."""
+    guardian.to_deployment("guardian").apply()
+
+    def count():
+        with get_client(sync_client=True) as client:
+            wanted = client.read_deployment_by_name("guardian/guardian").id
+            runs = client.read_flow_runs(deployment_filter=DeploymentFilter(id={"any_": [wanted]}))
+            return len(runs)
+
+    return count
+
+
+@pytest.mark.parametrize(("on_signal", "looks"), [("squareoff", 1), ("hand_over", 0), (None, 1)])
+def test_the_guardian_looks_after_a_cancelled_run_unless_it_was_to_hand_over(guardian_runs, on_signal, looks):
+    params = {"index": "NIFTY"} if on_signal is None else {"index": "NIFTY", "on_signal": on_signal}
+    cancelled = FlowRun(flow_id=uuid4(), parameters={"params": params})
+    before = guardian_runs()
+    look_after_cancelled(daily_session, cancelled, Cancelling())
+    assert guardian_runs() - before == looks

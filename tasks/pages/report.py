@@ -8,6 +8,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import jinja2
@@ -28,6 +29,7 @@ from tasks.pages.money import render_points, render_rupees
 from tasks.pages.summary import DaySummary
 from tasks.pages.wording import exit_words, refusal_words
 
+GAP_MS = 5 * 60_000  # so long after a candle's end without another, the day's story says so
 # What a decision is called in the day's log; refusals are counted instead, since every candle has one.
 _LOGGED = {
     "stop_moved": "stop moved",
@@ -73,7 +75,7 @@ def render_day_report(
         refusals=refusal_shares(summary.refusals),
         log=[_log_row(decision) for decision in decisions if decision.kind in _LOGGED],
         settings=settings_rows(params),
-        story=day_story(summary, params),
+        story=day_story(summary, params, candles),
         heat=heat_map((t.entered_at.weekday(), t.entered_at.hour, t.net_paise) for t in closed_trades(summary)),
         verdict=verdicts[-1] if verdicts else None,
         twins=twins,
@@ -84,7 +86,7 @@ def render_day_report(
     )
 
 
-def day_story(summary: DaySummary, params: Mapping[str, Any]) -> str:
+def day_story(summary: DaySummary, params: Mapping[str, Any], candles: Sequence[CandleRecord] = ()) -> str:
     """The day in a few sentences, for someone who was not there: what was traded, how it ended, why no more."""
     closed = closed_trades(summary)
     rules = f"SuperTrend({params.get('supertrend_period')}, {params.get('supertrend_multiplier'):g})" if params else ""
@@ -97,8 +99,8 @@ def day_story(summary: DaySummary, params: Mapping[str, Any]) -> str:
         won = sum(trade.net_paise for trade in closed if trade.net_paise > 0)
         lost = sum(trade.net_paise for trade in closed if trade.net_paise < 0)
         parts.append(f"Won {render_rupees(won)}, lost {render_rupees(-lost)} net of charges.")
-        reasons = ", ".join(f"{words} {count}" for words, count, _, _ in by_exit_reason(summary))
-        parts.append(f"Closed by: {reasons}.")
+        reasons = ", ".join(f"{words} ({count})" for words, count, _, _ in by_exit_reason(summary))
+        parts.append(f"Closed by {reasons}.")
     else:
         parts.append("Nothing was bought and sold.")
     if summary.refusals:
@@ -107,6 +109,9 @@ def day_story(summary: DaySummary, params: Mapping[str, Any]) -> str:
         parts.append(
             f"{total:,} candles were no entry; the most frequent reason, {count:,} times: {refusal_words(reason)}."
         )
+    for before, after in pairwise(candles):
+        if after.start_ms - before.start_ms >= GAP_MS + 1_000 * before.seconds:
+            parts.append(f"No prices between {ist(before.start_ms):%H:%M} and {ist(after.start_ms):%H:%M}.")
     if summary.halts:
         parts.append(f"Halted: {'; '.join(halt.replace('_', ' ') for halt in summary.halts)}.")
     return " ".join(parts)

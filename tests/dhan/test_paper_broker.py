@@ -321,3 +321,10 @@ def test_whatever_happens_the_books_agree(steps, tmp_path_factory):
         assert held >= 0
     recovered = Desk(desk.broker._journal._path, market=desk.market, units_per_quote=65, funds_paise=30_000_00).broker
     assert recovered.trades() == trades
+
+
+def test_a_loss_exit_is_noted_and_touches_no_real_account(desk):
+    desk.broker.set_loss_exit(1_500_00)
+    assert desk.broker.loss_exit_paise == 1_500_00
+    desk.broker.clear_loss_exit()
+    assert desk.broker.loss_exit_paise == 0

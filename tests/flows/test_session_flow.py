@@ -44,7 +44,7 @@ def _paper_account(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("_paper_account")
 def test_a_day_without_trading_is_skipped():
     with time_machine.travel(SUNDAY, tick=True):
-        state = daily_session(Params(mode="paper"), return_state=True)
+        state = daily_session(Params(mode="paper"), SUNDAY.date(), return_state=True)
     assert (state.type.value, state.name) == ("COMPLETED", "Skipped")
     assert "2026-11-22 is not a trading day: Sunday" in state.message
 

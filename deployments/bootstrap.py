@@ -278,6 +278,7 @@ def _automation(client: SyncPrefectClient, wanted: AutomationCore) -> Done:
     if len(known) == 1 and _same(known[0], wanted):
         return Done(what=what, how="unchanged")
     client.update_automation(known[0].id, wanted)
+    client.resume_automation(known[0].id)  # an update leaves it switched off
     return Done(what=what, how="changed")
 
 

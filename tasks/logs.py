@@ -157,11 +157,13 @@ def keeping_log(settings: Settings, *, job: str, run_id: str, session: SessionKe
             handlers[handler] = [mask, bound]
     levels = {logging.getLogger(name): logging.getLogger(name).level for name in OURS}
     file = _file(path, about)
-    root = logging.getLogger()
+    # Where a line's way up ends: the root, and Prefect's own loggers, which pass nothing on once it has set them up.
+    ends = [logging.getLogger(name) for name in _HOOKS if not name or not logging.getLogger(name).propagate]
     try:
         if file is not None:
             file.addFilter(mask)
-            root.addHandler(file)
+            for end in ends:
+                end.addHandler(file)
         for handler, filters in handlers.items():
             for one in filters:
                 handler.addFilter(one)
@@ -175,7 +177,8 @@ def keeping_log(settings: Settings, *, job: str, run_id: str, session: SessionKe
             for one in filters:
                 handler.removeFilter(one)
         if file is not None:
-            root.removeHandler(file)
+            for end in ends:
+                end.removeHandler(file)
             file.close()
 
 

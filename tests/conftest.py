@@ -25,12 +25,17 @@ import psutil
 import psycopg
 import pytest
 from aiosmtpd.controller import Controller
+from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 
 from deployments.local import free_port
 
 SERVER_DIRECTORY = pytest.StashKey[Path]()
 DATABASE_NUMBERS = itertools.count(1)
+
+# No test is timed: a busy machine proves nothing about a property.
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -34,7 +34,10 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_each_line_says_whose_it_is(settings):
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_each_line_says_whose_it_is(settings, monkeypatch, passed_on):
+    """Also where Prefect's loggers pass nothing on, as they do once a flow has run."""
+    monkeypatch.setattr(logging.getLogger("prefect"), "propagate", passed_on)
     with keeping_log(settings, job="session", run_id="0a1b2c3d-run", session=KEY) as path:
         LOG.info("bought %d", 65)
         logging.getLogger("prefect.flow_runs").warning("from the flow")

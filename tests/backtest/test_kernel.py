@@ -19,7 +19,6 @@ pytest.importorskip("numba", reason="the compiled rules need the packages of [sw
 from tasks.backtest.compiled import CompiledMarket
 
 EXAMPLES = int(os.environ.get("KERNEL_EXAMPLES", "40"))
-pytestmark = pytest.mark.xdist_group("kernel")
 
 
 def settings_of_rules():

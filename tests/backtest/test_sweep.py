@@ -26,7 +26,6 @@ from tasks.backtest.sweep import compute, run_sweep, sweep_name
 from tasks.backtest.sweep_page import write_sweep
 
 PROJECT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.xdist_group("kernel")
 # A sweep that stops for ever after its third batch, as a process that will be killed there.
 STOPS = """
 import sys, threading

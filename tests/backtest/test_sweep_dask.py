@@ -18,7 +18,7 @@ from tasks.backtest.sweep import run_sweep  # noqa: E402
 leaves_sockets = pytest.mark.filterwarnings(
     "ignore:.*unclosed.*:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-pytestmark = [leaves_sockets, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("kernel")]
+pytestmark = [leaves_sockets, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tasks.controls import control_sessions
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
 from tasks.trading.backstop import BrokerBackstop, backstop_paise
 
-pytestmark = [pytest.mark.xdist_group("controls"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 LIMIT_PAISE = 1_000_00
 ACTIVE = {

@@ -6,7 +6,7 @@ from flows.controls import halt, tighten
 from flows.guardian import guardian
 from flows.squareoff import squareoff
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.usefixtures("prefect_server")]
 
 
 def test_the_guardian_s_runs_are_silent_when_flat_and_loud_when_they_acted(

@@ -1,11 +1,7 @@
 """The last look of the day: what is open at the broker is closed once, whoever asks and however often."""
 
-import pytest
-
 from tasks.connect import open_ledger
 from tasks.trading.guarding import guard, look_without_ledger
-
-pytestmark = pytest.mark.xdist_group("controls")
 
 
 def guarded(settings):

@@ -8,7 +8,7 @@ from strategy.events import CommandKind
 from tasks.controls import control_sessions, square_off, tightening
 from tasks.trading.guarding import guard
 
-pytestmark = [pytest.mark.xdist_group("controls"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(900)]
 
 
 def ask(session, kind, **limits):

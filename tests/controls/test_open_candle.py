@@ -16,7 +16,7 @@ from tasks.ledger.records import CandleRecord
 from tasks.trading.session import day_plan
 from tasks.trading.warmup import warmup_candles
 
-pytestmark = [pytest.mark.xdist_group("controls"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(900)]
 
 MINUTE = 60
 BEGAN_MS = ist_ms(dt.date(2026, 11, 20), dt.time(9, 57))

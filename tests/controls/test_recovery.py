@@ -20,8 +20,6 @@ from tasks.trading.recovery import (
 )
 from tasks.trading.session import day_plan
 
-pytestmark = pytest.mark.xdist_group("controls")
-
 
 def taken_up(session):
     """What a new start of the session begins with: state, opening actions, and what of the broker's is foreign."""

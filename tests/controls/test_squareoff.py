@@ -17,7 +17,6 @@ from tasks.ledger.records import CommandRecord
 from tasks.trading.recovery import read_history, recover_orders
 from tasks.trading.session import day_plan
 
-pytestmark = pytest.mark.xdist_group("controls")
 PROJECT = Path(__file__).resolve().parents[2]
 
 

@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.usefixtures("prefect_server", "_impatient"),
-    pytest.mark.xdist_group("prefect"),
 ]
 
 DAY = date(2026, 11, 20)

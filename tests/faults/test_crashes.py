@@ -8,7 +8,7 @@ import pytest
 from .stage import Kill, Play
 from .steps import STEPS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DRAWN, KILLS_PER_DRAW = 16, 12  # some that are drawn come after the day is over
 HELD = {"stop_loss_points": 0, "target_points": 0, "trail_start_points": 0, "trail_step_points": 0}

@@ -6,7 +6,7 @@ import pytest
 
 from .stage import Kill, Play
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECOND_ORDER = {"at": {"call": "place_order", "nth": 2}}
 FROM_THE_SECOND_MINUTE = {"at": {"market_time": "14:41:00"}}

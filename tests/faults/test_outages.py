@@ -21,7 +21,7 @@ from tasks.ledger.store import migrate
 
 from .stage import Kill, Play, Stage, passed, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 GOES_ON_S = 10  # market time for which an outage outlasts the sale
 

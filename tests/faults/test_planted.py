@@ -4,7 +4,7 @@ import pytest
 
 from .stage import Kill, Play
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PLANTED = {
     # The broker has an order that the next start knows nothing of.

@@ -26,7 +26,7 @@ from tasks.connect import open_ledger
 from tasks.ledger.records import SessionKey
 from tasks.settings import Settings
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.usefixtures("prefect_server")]
 
 SUNDAY = dt.datetime(2026, 11, 22, 9, 0, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30)))
 

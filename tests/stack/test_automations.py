@@ -7,7 +7,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.bootstrap import bootstrap
 from flows.demo import PrefectApi
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SILENT_AFTER_S = 35.0
 AUTOMATIONS = {"silent session", "crashed session", "late session", "failed evening", "evening once more"}

@@ -11,7 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tasks.clock import Deadline, ist, real_now_ms
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PATIENCE_MS = 60_000
 SCREENSHOTS = Path(__file__).resolve().parents[2] / ".bot" / "screenshots"

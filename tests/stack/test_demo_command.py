@@ -15,7 +15,7 @@ from tasks.clock import Deadline, pause
 PROJECT = Path(__file__).resolve().parents[2]
 BOT = [sys.executable, "-c", "from flows.cli import main; main()"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack")]
+pytestmark = [pytest.mark.slow]
 
 
 def demo(home, *options, timeout=120):

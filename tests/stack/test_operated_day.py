@@ -8,7 +8,7 @@ from tasks.clock import ist, real_now_ms
 from tasks.controls import ask_sessions
 from tasks.pages.summary import DaySummary
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SPEED = 0.25
 

@@ -7,7 +7,7 @@ import requests
 
 from tasks.clock import IST, real_now_ms
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def schedule(stack, deployment, at, parameters=None):

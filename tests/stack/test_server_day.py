@@ -38,7 +38,7 @@ from tasks.notify.samples import samples
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, REHEARSAL_TOTP_SECRET
 from tasks.trading.account import REQUESTED_BY
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 PROJECT = Path(__file__).resolve().parents[2]
 UNITS = PROJECT / "deployments" / "systemd"

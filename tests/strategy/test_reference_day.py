@@ -24,7 +24,6 @@ from strategy.plan import plan_day
 from strategy.session import start, step
 
 # The days are played once for all tests of this file.
-pytestmark = pytest.mark.xdist_group("reference days")
 RECORDED = Path(__file__).resolve().parents[3] / "shared" / "data" / "market" / "sensex_2026-02-05_5s.csv"
 
 

@@ -240,7 +240,6 @@ def test_an_api_that_is_not_there_is_store_unavailable():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_a_prefect_server_shows_the_session_of_a_run_updated_in_place(prefect_server, recorded_day):
     @task(cache_policy=NO_CACHE)
     def trade():
@@ -272,7 +271,6 @@ def test_a_prefect_server_shows_the_session_of_a_run_updated_in_place(prefect_se
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("prefect")
 def test_an_artifact_that_somebody_deleted_is_created_again(prefect_server):
     store = PrefectArtifacts()
     key = f"deleted-{uuid4()}"

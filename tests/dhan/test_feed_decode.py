@@ -187,7 +187,8 @@ def test_the_numbers_agree_with_the_sdk_s_texts(price, seconds, segment, securit
     packet = ticker(price, OPEN_LTT + seconds, segment, security_id)
     theirs = MarketFeed.__new__(MarketFeed).process_ticker(packet)
     [ours] = Decoder().decode(packet)
-    assert abs(ours.price_paise - float(theirs["LTP"]) * 100) <= (0.501 if segment == 0 else 3.001)
+    # The SDK's two decimals round a half to even, ours away from zero: a paisa apart at 1.625.
+    assert abs(ours.price_paise - float(theirs["LTP"]) * 100) <= (1.001 if segment == 0 else 3.001)
     assert ours.security.endswith(f":{theirs['security_id']}")
     assert f"{datetime.fromtimestamp(ours.at_ms / 1000, IST):%H:%M:%S}" == theirs["LTT"]
 

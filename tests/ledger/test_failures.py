@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from strategy.events import Side, Tick
 from tasks.ledger import LedgerRefused, LedgerUnavailable
@@ -344,14 +346,19 @@ def test_a_server_that_hangs_is_unavailable_in_bounded_time(postgres_ledger_url,
     ledger.open_session(day.key, day.salt)
     ledger.leases.take(day.key, "x", day.at())
     stopped = backends(postgres_ledger_url)
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        with bounded(), pytest.raises(LedgerUnavailable, match="record it again"):
-            ledger.record_intent(day.intent(1))
-    finally:
+    with psycopg.connect(plain(postgres_ledger_url), dbname="postgres", autocommit=True) as admin:
+        database = sql.Identifier(urlsplit(postgres_ledger_url).path.strip("/"))
+        # A hanging server takes no new connections either.
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(database))
         for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            with bounded(), pytest.raises(LedgerUnavailable, match="record it again"):
+                ledger.record_intent(day.intent(1))
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+            admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(database))
     ledger.record_intent(day.intent(1))
     assert ledger.intents(day.session_id) == (day.intent(1),)
 

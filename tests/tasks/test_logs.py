@@ -40,7 +40,7 @@ def test_each_line_says_whose_it_is(settings, monkeypatch, passed_on):
     monkeypatch.setattr(logging.getLogger("prefect"), "propagate", passed_on)
     with keeping_log(settings, job="session", run_id="0a1b2c3d-run", session=KEY) as path:
         LOG.info("bought %d", 65)
-        logging.getLogger("prefect.flow_runs").warning("from the flow")
+        logging.getLogger("prefect.engine").warning("from the flow")
     LOG.info("afterwards")
     assert path.name == "2026-11-20-nifty-live-session-0a1b2c3d.jsonl"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
@@ -31,7 +32,7 @@ from sqlalchemy import make_url
 
 from deployments.local import end_tree, free_port
 from strategy.instruments import Underlying
-from tasks.clock import Deadline, pause, real_now_ms
+from tasks.clock import IST, Deadline, pause, real_now_ms
 from tasks.ledger.check import check
 from tasks.ledger.store import Ledger
 from tasks.notify.samples import samples
@@ -336,6 +337,11 @@ def day(machine):
     server.start("prefect-server", start_server)
     server.run_unit("trading-bot-bootstrap.service")
     found.stranger = requests.get(f"{server.api_url}/flow_runs/count", timeout=30).status_code
+    paper = server.call("GET", "/deployments/name/daily-session/nifty-paper")["id"]
+    planned = {"deployments": {"id": {"any_": [paper]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    found.planned = server.wait_for(
+        lambda: server.call("POST", "/flow_runs/filter", json=planned), "a run of nifty-paper that is scheduled"
+    )
     spare_second_import(server)
     server.start("simulator", [sys.executable, *simulator])
     url = json.loads(server.wait_for(lambda: ready.exists() and ready.read_text(), "the simulator"))["url"]
@@ -433,6 +439,12 @@ def test_every_session_ended_flat_and_its_evening_agrees_with_the_broker(day):
     assert day.stopped[0] == 0, day.stopped[1]
     assert day.states == ["Flat"] * 4, day.server.logs()
     assert {state for _, state in day.evening} == {"clean"}, day.evening
+
+
+def test_the_server_has_scheduled_the_paper_session_of_the_next_mornings(day):
+    """Prefect's scheduler really writes runs with the pinned packages; the worker needs nothing else to start one."""
+    starts = {datetime.fromisoformat(run["expected_start_time"]).astimezone(IST) for run in day.planned}
+    assert {f"{start:%H:%M}" for start in starts} == {"09:00"}
 
 
 def test_a_stranger_is_refused_by_the_server(day):

@@ -6,7 +6,7 @@ Each run asks every living session (or one index's) through the ledger and ends 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
@@ -73,7 +73,6 @@ def tighten(
 def _ask(
     kind: CommandKind, index: Underlying | None, reason: str, name: str, detail: Mapping[str, int] | None = None
 ) -> State[Any]:
-    log = get_run_logger()
     with open_ledger() as ledger:
         try:
             outcomes = control_sessions(
@@ -81,6 +80,4 @@ def _ask(
             )
         except NoSessionAlive as nobody:
             return Failed(name="NoSession", message=str(nobody))
-    for outcome in outcomes:
-        (log.info if outcome.done else log.error)("%s", outcome)
     return end_state(outcomes, name)

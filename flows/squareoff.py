@@ -23,7 +23,6 @@ def squareoff(
         reason: kept in the ledger with the command.
         force: take the lease from a session that lives and does not answer, and close at the broker without it.
     """
-    log = get_run_logger()
     settings = Settings()
     with open_ledger(settings) as ledger:
         outcomes = square_off(
@@ -35,13 +34,14 @@ def squareoff(
             force=force,
             timeout_s=10.0 if force else ANSWER_TIMEOUT_S,
         )
-    for outcome in outcomes:
-        (log.info if outcome.done else log.error)("%s", outcome)
     return end_state(outcomes, "SquaredOff")
 
 
 def end_state(outcomes: tuple[Outcome, ...], name: str) -> State[Any]:
-    """How a control's run ends: by name when all is done, failed with each reason otherwise."""
+    """How a control's run ends, with a log line a session: by name when all is done, failed with each reason else."""
+    log = get_run_logger()
+    for outcome in outcomes:
+        (log.info if outcome.done else log.error)("%s", outcome)
     if not outcomes:
         return Completed(name="NothingToDo", message="Today has no session in the ledger, so nothing was asked.")
     message = "; ".join(map(str, outcomes))

@@ -69,13 +69,18 @@ def market_now_ms(settings: Settings) -> int:
     return real_now_ms()
 
 
-def market_today(params: Params) -> date:
+def market_day(settings: Settings) -> date:
     """Today where the market is: in India, or in the simulator's day."""
-    settings = Settings()
-    settings.check_mode(params.mode)
-    if params.mode is Mode.REHEARSAL:
+    if settings.rehearsing:
         return date.fromisoformat(read_market_clock(settings.simulator_url)["day"])
     return real_today()
+
+
+def market_today(params: Params) -> date:
+    """`market_day`, once these settings are known to serve the mode."""
+    settings = Settings()
+    settings.check_mode(params.mode)
+    return market_day(settings)
 
 
 def clock_skew_ms(settings: Settings) -> int:

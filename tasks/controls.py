@@ -11,14 +11,14 @@ Invariants:
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from strategy.actions import ExitReason
 from strategy.events import CommandKind
 from strategy.instruments import Underlying
 from tasks.broker import BrokerError
-from tasks.clock import Deadline, ist, pause, read_market_clock, real_now_ms, real_today
+from tasks.clock import Deadline, ist, pause, real_now_ms
+from tasks.connect import market_day
 from tasks.ledger import LedgerUnavailable
 from tasks.ledger.lease import LeaseHeld
 from tasks.ledger.records import CommandRecord, SessionKey
@@ -193,13 +193,6 @@ def sessions_of_today(
     return tuple(
         key for key in keys if (key.mode == "rehearsal") is settings.rehearsing and key.account == settings.client_id
     )
-
-
-def market_day(settings: Settings) -> date:
-    """Today in India, or the simulator's day."""
-    if settings.rehearsing:
-        return date.fromisoformat(read_market_clock(settings.simulator_url)["day"])
-    return real_today()
 
 
 def _alive(ledger: Ledger, underlying: Underlying | None) -> list[str]:

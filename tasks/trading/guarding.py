@@ -21,8 +21,8 @@ from strategy.params import Mode
 from strategy.plan import BEFORE_CLOSE_MS
 from tasks.broker import Broker, BrokerError
 from tasks.clock import Deadline, pause, real_now_ms
-from tasks.connect import market_now_ms, open_broker
-from tasks.controls import NoSessionAlive, Outcome, ask_sessions, close_outcome, market_day, sessions_of_today
+from tasks.connect import market_day, market_now_ms, open_broker
+from tasks.controls import NoSessionAlive, Outcome, ask_sessions, close_outcome, sessions_of_today
 from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger
 from tasks.settings import Settings, SettingsRefused

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.cli import ledger_check
+from flows.cli.upkeep import ledger_check
 from strategy.events import Side
 from tasks.ledger.check import _PARENTS, RULES, check
 from tasks.ledger.records import CommandRecord

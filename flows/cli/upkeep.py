@@ -1,4 +1,4 @@
-"""Commands that look after the machine: backups, their way back, and whether people can be reached."""
+"""Commands that look after the machine: the ledger's database, backups, and whether people can be reached."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 PREFECT_DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
+ledger_app = App(name="ledger", help="Look after the ledger's database.")
 notify_app = App(name="notify", help="Look after the alerts.")
 
 
@@ -15,6 +16,7 @@ def register(app: App) -> None:
     """Add the commands to `bot`."""
     app.command(backup)
     app.command(restore)
+    app.command(ledger_app)
     app.command(notify_app)
 
 
@@ -103,3 +105,27 @@ def notify_test() -> int:
     for name, count in asked.items():
         print(f"{name}: {taken[name]} of {count} kinds arrived")
     return 0 if taken == asked else 1
+
+
+@ledger_app.command(name="migrate")
+def ledger_migrate() -> int:
+    """Bring the ledger's database to the schema of this version."""
+    from tasks.ledger.store import migrate
+    from tasks.settings import Settings
+
+    migrate(Settings().ledger_url)
+    return 0
+
+
+@ledger_app.command(name="check")
+def ledger_check() -> int:
+    """Verify every invariant of the ledger and say what is wrong."""
+    from tasks.connect import open_ledger
+    from tasks.ledger.check import check
+
+    with open_ledger() as ledger:
+        violations = check(ledger)
+    for violation in violations:
+        print(violation)
+    print("the ledger is sound" if not violations else f"{len(violations)} violations")
+    return 1 if violations else 0

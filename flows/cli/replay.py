@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
+
+from flows.cli.options import IndexName, ModeName, settings_of, underlying_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from tasks.evening.what_if import WhatIf
     from tasks.pages.summary import DaySummary
-
-IndexName = Literal["NIFTY", "BANKNIFTY", "FINNIFTY", "SENSEX"]
-ModeName = Literal["rehearsal", "paper", "live"]
 
 
 def register(app: App) -> None:
@@ -40,9 +39,7 @@ def replay(
     """
     from rich.console import Console
 
-    from flows.research import settings_of
     from strategy.calendar import session_facts
-    from strategy.instruments import Underlying
     from strategy.params import Mode, Params
     from tasks.connect import open_ledger
     from tasks.evening.replay import DIFFERENT, SAME, prove, recordings
@@ -58,7 +55,7 @@ def replay(
                 ledger,
                 session_id=session,
                 day=day,
-                index=Underlying(index) if index else None,
+                index=underlying_of(index),
                 mode=Mode(mode) if mode else None,
             )
             verdict = prove(ledger, chosen)

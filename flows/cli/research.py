@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-PROJECT = Path(__file__).resolve().parent.parent
+from flows.cli.options import HOME, settings_of
 
 
 def register(app: App) -> None:
@@ -30,7 +30,7 @@ def backtest(
     volatility: float = 0.13,
     folds: int = 1,
     json: Path | None = None,
-    home: Path = PROJECT / ".bot",
+    home: Path = HOME,
 ) -> int:
     """Test settings on recorded index prices: the live rules decide, fills are pessimistic.
 
@@ -76,7 +76,7 @@ def sweep(
     runner: Literal["local", "dask"] = "local",
     address: str | None = None,
     best: int = 20,
-    home: Path = PROJECT / ".bot",
+    home: Path = HOME,
 ) -> int:
     """Try every combination of a grid file, rank them, and say what the best one is worth. Started again, it goes on.
 
@@ -163,17 +163,6 @@ def check_lookahead(
             + (f"; {warm_up.never} never agreed" if warm_up.never else "")
         )
     return 1 if answer.differences else 0
-
-
-def settings_of(assignments: "list[str] | tuple[str, ...]") -> dict[str, Any]:
-    """`name=value` pairs as settings. Raises ValueError."""
-    found: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"expected --set name=value, found {assignment!r}")
-        found[name.strip()] = value.strip()
-    return found
 
 
 @contextmanager

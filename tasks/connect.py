@@ -149,8 +149,25 @@ def open_ledger(settings: Settings | None = None) -> Iterator[Ledger]:
 
 def tokens_for(settings: Settings) -> TokenSource:
     """Access tokens of the account, or of the simulator."""
-    name = "" if settings.rehearsing else settings.dhan_token_block
-    return TokenSource.from_settings(settings, (lambda: read_token_block(name)) if name else lambda: "")
+    return TokenSource.from_settings(settings, lambda: "" if settings.rehearsing else read_given_token(settings))
+
+
+def read_given_token(began_with: Settings) -> str:
+    """The token that the operator has given since the start: in the Prefect block, else in `.env`; empty without one.
+
+    A broken `.env` costs the new token and nothing else; why is in the log.
+    """
+    name = began_with.dhan_token_block
+    kept = read_token_block(name) if name else ""
+    if kept:
+        return kept
+    try:
+        given = Settings().dhan_access_token.get_secret_value()
+    except ValueError as fault:
+        LOG.warning("no new access token from the settings: %s", fault)
+        return ""
+    # The one that was there at the start is not news: where tokens are minted, it is an old one.
+    return "" if given == began_with.dhan_access_token.get_secret_value() else given
 
 
 def read_token_block(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The account's access token: given, kept in a block, minted by PIN and TOTP, or renewed; one for all processes.
+"""The account's access token: given, in mid-day too, minted by PIN and TOTP, or renewed; one for all processes.
 
 Dhan keeps one token of an account alive: a new one kills the one before. So the token of the moment lies in a
 private file under `home`, whoever finds it dead looks there first, and one process at a time mints another.

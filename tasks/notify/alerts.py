@@ -129,8 +129,8 @@ ALERTS = {
         CRITICAL,
         RISK,
         "access token is dead",
-        "tries to mint another one; nothing was sent",
-        "generate a token at the broker, or set PIN and TOTP secret; close by hand if something is held",
+        "mints another one, or takes the next one that it is given; nothing was sent",
+        "put a new token into .env or its Prefect block, it is taken at once; close by hand if something is held",
     ),
     "broker_ip_refused": AlertText(
         CRITICAL,

@@ -1,4 +1,4 @@
-"""The token from a Prefect Secret block, with a real Prefect server: at the start, and a new one in mid-day."""
+"""The token that the operator keeps: in a Prefect Secret block or in `.env`, at the start and a new one in mid-day."""
 
 import pytest
 from prefect.blocks.system import Secret
@@ -42,3 +42,37 @@ def test_without_the_block_it_says_so_and_shows_no_secret(prefect_server, tokens
 
 def test_a_block_is_a_way_to_a_token_for_live_and_paper(tmp_path):
     Settings(_env_file=None, home=tmp_path, dhan_client_id="1", dhan_token_block=BLOCK).check_mode("paper")
+
+
+@pytest.fixture
+def env_file(tmp_path, monkeypatch):
+    """A `.env` of the test's own; call it to write it."""
+    path = tmp_path / ".env"
+    monkeypatch.setitem(Settings.model_config, "env_file", path)
+    monkeypatch.delenv("BOT_DHAN_ACCESS_TOKEN", raising=False)
+
+    def write(token, mode=0o600):
+        path.write_text(f"BOT_DHAN_CLIENT_ID=1\nBOT_HOME={tmp_path}\nBOT_DHAN_ACCESS_TOKEN={token}\n")
+        path.chmod(mode)
+
+    return write
+
+
+def test_a_new_token_in_the_file_is_taken_in_mid_day_without_a_restart(env_file):
+    env_file("CANARY-of-the-morning")
+    tokens = tokens_for(Settings())
+    assert tokens.current() == "CANARY-of-the-morning"
+    assert not tokens.replace("CANARY-of-the-morning"), "the file has no other one yet"
+    env_file("CANARY-of-noon")
+    assert tokens.current() == "CANARY-of-the-morning", "the file is read when the token is dead, not before"
+    assert tokens.replace("CANARY-of-the-morning")
+    assert tokens.current() == "CANARY-of-noon"
+
+
+def test_a_file_that_is_broken_in_mid_day_costs_the_new_token_and_says_why(env_file, caplog):
+    env_file("CANARY-of-the-morning")
+    tokens = tokens_for(Settings())
+    env_file("CANARY-of-noon", mode=0o644)
+    assert not tokens.replace("CANARY-of-the-morning")
+    assert "chmod 600" in caplog.text
+    assert "CANARY" not in caplog.text

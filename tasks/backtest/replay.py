@@ -27,7 +27,7 @@ from strategy.actions import (
     StopMoved,
     Watch,
 )
-from strategy.candles import Candle, IndexTicks, interval_start_ms, take_tick
+from strategy.candles import Candle, candles_of, interval_start_ms
 from strategy.events import Fill, IntentClosed, Outcome, SessionEvent, Side, Tick, Timer
 from strategy.instruments import Contract
 from strategy.params import Params
@@ -110,14 +110,10 @@ def signals_after(past: PastDay, params: Params, signals: Signals | None = None)
     return signals
 
 
-def day_candles(past: PastDay, seconds: int) -> list[Candle]:
+def day_candles(past: PastDay, seconds: int) -> tuple[Candle, ...]:
     """The candles of a day."""
-    index, candles = IndexTicks(), []
-    for at_ms, price_paise in zip(past.recorded.at_ms.tolist(), past.recorded.spot_paise.tolist(), strict=True):
-        index, closed = take_tick(index, at_ms, price_paise, seconds)
-        if closed is not None:
-            candles.append(closed)
-    return [*candles, index.candle] if index.candle is not None else candles
+    recorded = past.recorded
+    return candles_of(zip(recorded.at_ms.tolist(), recorded.spot_paise.tolist(), strict=True), seconds)
 
 
 class _Replay:

@@ -8,15 +8,16 @@ Invariants:
 import hashlib
 import json
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import date
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-from strategy import kernel
+import strategy
 from strategy.instruments import INDICES
 from strategy.params import Params
 from tasks.backtest.compiled import CompiledMarket
@@ -48,7 +49,7 @@ def run_sweep(
         if progress is not None:
             progress(done, len(wanted))
         if missing:
-            for found in (runner or on_all_cores)(grid.to_wire(), list(batches_of(missing, BATCH))):
+            for found in (runner or on_all_cores)(sealed_wire(grid), list(batches_of(missing, BATCH))):
                 done += store.add(found)
                 if progress is not None:
                     progress(done, len(wanted))
@@ -80,23 +81,54 @@ def compute(wire: str, batch: Iterable[Combination]) -> Found:
 
 def sweep_name(grid: Grid) -> str:
     """What the results depend on beside the swept settings, in twenty signs."""
-    digest = hashlib.sha256()
-    for file in grid.files:
-        digest.update(file.read_bytes())
-    about = json.loads(grid.to_wire())
+    about = json.loads(sealed_wire(grid))
     del about["files"]
-    digest.update(json.dumps(about, sort_keys=True).encode())
-    digest.update(kernel.VERSION.encode())
-    return digest.hexdigest()[:20]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def sealed_wire(grid: Grid) -> str:
+    """What a worker needs to know, and what it must have in common with this process for its results to count."""
+    seal = {"rules": rules_version(), "recordings": _content(grid.files)}
+    return json.dumps({**json.loads(grid.to_wire()), "seal": seal}, sort_keys=True)
+
+
+@cache
+def rules_version() -> str:
+    """The rules, the facts about the market, and all that makes days of recordings and outcomes of trades.
+
+    Whole rooms rather than a list of files: a sweep that begins anew once too often costs minutes, one that mixes two
+    versions of a rule costs money.
+    """
+    digest = hashlib.sha256()
+    for folder in (Path(strategy.__file__).parent, Path(__file__).parent):
+        for file in sorted((*folder.rglob("*.py"), *folder.rglob("*.toml"))):
+            digest.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _content(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 @lru_cache(maxsize=2)
 def _opened(wire: str) -> tuple[CompiledMarket, tuple[date, ...], dict[str, Any]]:
     about = json.loads(wire)
+    files = [Path(name) for name in about["files"]]
+    if "seal" in about:
+        ours = {"rules": rules_version(), "recordings": _content(files)}
+        differing = [name for name, seal in about["seal"].items() if seal != ours[name]]
+        if differing:
+            raise RuntimeError(
+                f"expected the {' and '.join(differing)} of who started the sweep on {platform.node()}, found others;"
+                " bring this worker's project and recordings up to date, then start the sweep again"
+            )
     volatility, spread, slippage_paise = about["model"]
     model = MarketModel(volatility=volatility, spread=spread, slippage_paise=slippage_paise)
     index = INDICES[Params.model_validate({k: v for k, v in about["settings"].items() if k == "index"}).index]
-    recorded = read_days([Path(name) for name in about["files"]], index.underlying, index.security)
+    recorded = read_days(files, index.underlying, index.security)
     first, last = (date.fromisoformat(day) if day else None for day in (about["first"], about["last"]))
     past = past_market(recorded, index.underlying, first=first, last=last)
     market = CompiledMarket(past.days, model, before=past.before[-DAYS_BEFORE:])

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("numba", reason="sweeps need the packages of [sweep]")
 
+from tasks.backtest import sweep as sweeping
 from tasks.backtest.compiled import CompiledMarket
 from tasks.backtest.grid import GridError, read_grid
 from tasks.backtest.market import past_market
@@ -22,7 +23,7 @@ from tasks.backtest.prices import read_days
 from tasks.backtest.ranking import deflated_sharpe, luck_of, rank
 from tasks.backtest.run import DAYS_BEFORE, replay_days
 from tasks.backtest.store import SweepStore
-from tasks.backtest.sweep import compute, run_sweep, sweep_name
+from tasks.backtest.sweep import compute, rules_version, run_sweep, sealed_wire, sweep_name
 from tasks.backtest.sweep_page import write_sweep
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -116,6 +117,38 @@ def test_other_recordings_or_fixed_settings_are_another_sweep(a_grid, tmp_path):
     # More values on an axis go on with what is there.
     other.write_text(a_grid.read_text().replace("[3, 5, 7, 10]", "[3, 5, 7, 10, 12]"))
     assert sweep_name(read_grid(other)) == sweep_name(grid)
+
+
+def test_another_version_of_the_rules_or_facts_is_another_sweep(a_grid, monkeypatch):
+    grid = read_grid(a_grid)
+    name, wire = sweep_name(grid), sealed_wire(grid)
+    read, files = Path.read_bytes, []
+
+    def edited(file):
+        files.append(file)
+        return read(file) + (b"#" if file.name == "charges.toml" else b"")
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    rules_version.cache_clear()
+    try:
+        assert sweep_name(grid) != name
+        # All that a result hangs on: rules, facts, pricing, how bars become ticks, what a day was.
+        wanted = {
+            "exits.py",
+            "params.py",
+            "kernel.py",
+            "premiums.py",
+            "charges.toml",
+            "contracts.toml",
+            "sessions.toml",
+        }
+        assert wanted | {"prices.py", "market.py", "outcome.py", "bars.csv"} <= {file.name for file in files}
+        # A worker with this version refuses to compute for those with the other.
+        sweeping._opened.cache_clear()
+        with pytest.raises(RuntimeError, match="expected the rules"):
+            compute(wire, grid.combinations[:1])
+    finally:
+        rules_version.cache_clear()
 
 
 GRIDS = {

@@ -6,6 +6,8 @@ Invariants:
 2. Every order of either side is either matched or the subject of at least one difference, never both.
 3. Orders and positions that are not ours are shown as FOREIGN, never counted as ours and never to be touched.
 4. The order of the inputs does not matter.
+5. Units that the ledger took over are ours from then on and no order's: whoever bought them is foreign, and the
+   account's units are not lessened by what was bought of them.
 
 Orders belong together by the client order id, else by the broker's order id. An order that the ledger knows
 to have ended without a fill may be absent at the broker, for a refused order never gets there.
@@ -35,10 +37,14 @@ class OrderFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """Orders of the day and net units held, by security; a security that is not named is held at zero."""
+    """Orders of the day and net units held, by security; a security that is not named is held at zero.
+
+    `taken_over` are units among the net ones, or sold since, that the session found in the account and made its own.
+    """
 
     orders: tuple[OrderFacts, ...] = ()
     net_quantities: Mapping[str, int] = field(default_factory=dict)
+    taken_over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Kind(StrEnum):
@@ -202,7 +208,10 @@ def _compare_positions(
         bought_by_others[order.security] += order.filled_quantity * (1 if order.side is Side.BUY else -1)
     for security in known:
         expected = ledger.net_quantities.get(security, 0)
-        found = broker.net_quantities.get(security, 0) - bought_by_others[security]
+        theirs = bought_by_others[security]
+        # What was taken over was bought by others, or came from an earlier day, and then by nobody's order.
+        theirs -= min(ledger.taken_over.get(security, 0), max(0, theirs))
+        found = broker.net_quantities.get(security, 0) - theirs
         if expected != found:
             yield _difference(Kind.QUANTITY, security, f"net {expected} units", f"net {found} units")
         elif day_over and found:

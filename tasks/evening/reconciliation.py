@@ -6,6 +6,7 @@ Invariants:
 1. What another session of the bot did in the same account is that session's affair: it is neither foreign nor ours.
 2. An answer that cannot be had is an error (BrokerUnavailable), never an empty book.
 3. The same comparison twice is recorded once.
+4. A position that was taken over is units without an order: what stands for it in the ledger was never sent.
 
 Today's day is compared with the order book, the trade book and the positions. These three show one day only; a past
 day is compared with the settled trade history, which has fills and charges, but no orders that did not fill.
@@ -36,7 +37,7 @@ from tasks.broker import (
     OrderStatus,
     SettledTrade,
 )
-from tasks.ledger.records import DifferenceRecord, IntentRecord, OrderEventRecord, SessionKey
+from tasks.ledger.records import ADOPTED, DifferenceRecord, IntentRecord, OrderEventRecord, SessionKey
 from tasks.ledger.store import Ledger
 
 CLEAN = "clean"
@@ -100,17 +101,22 @@ def record_comparison(ledger: Ledger, session_id: str, found: Reconciliation, *,
 
 
 def ledger_book(ledger: Ledger, session_id: str) -> Book:
-    """What the ledger says was ordered and is held."""
+    """What the ledger says was ordered, taken over and is held."""
     filled: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     net: dict[str, int] = defaultdict(int)
-    intents = ledger.intents(session_id)
-    security_of = {order.client_order_id: intent.security for intent in intents for order in intent.orders}
-    for client_order_id, _, side, fill in ledger.fills(session_id):
+    taken_over: dict[str, int] = defaultdict(int)
+    intents = {intent.intent: intent for intent in ledger.intents(session_id)}
+    for client_order_id, number, side, fill in ledger.fills(session_id):
+        intent = intents[number]
         filled[client_order_id][0] += fill.quantity
         filled[client_order_id][1] += fill.value_paise
-        net[security_of[client_order_id]] += fill.quantity if side is Side.BUY else -fill.quantity
+        net[intent.security] += fill.quantity if side is Side.BUY else -fill.quantity
+        if intent.reason == ADOPTED:
+            taken_over[intent.security] += fill.quantity
     orders = []
-    for intent in intents:
+    for intent in intents.values():
+        if intent.reason == ADOPTED:
+            continue
         for order in intent.orders:
             events = ledger.order_events(order.client_order_id)
             quantity, value_paise = filled[order.client_order_id]
@@ -127,7 +133,7 @@ def ledger_book(ledger: Ledger, session_id: str) -> Book:
                     is_open=quantity < order.quantity and not any(_is_end(event) for event in events),
                 )
             )
-    return Book(orders=tuple(orders), net_quantities=dict(net))
+    return Book(orders=tuple(orders), net_quantities=dict(net), taken_over=dict(taken_over))
 
 
 def _broker_order_id(events: Sequence[OrderEventRecord]) -> str:
@@ -181,7 +187,9 @@ def settled_book(settled: Iterable[SettledTrade], ours: Book) -> Book:
     missing, and its fills foreign.
     """
     orders: dict[str, OrderFacts] = {}
+    numbers = {order.broker_order_id for order in ours.orders}
     net: dict[str, int] = defaultdict(int)
+    by_others: dict[str, int] = defaultdict(int)
     for row in settled:
         trade = row.trade
         known = orders.get(trade.broker_order_id)
@@ -195,7 +203,11 @@ def settled_book(settled: Iterable[SettledTrade], ours: Book) -> Book:
             filled_value_paise=trade.quantity * trade.price_paise + (known.filled_value_paise if known else 0),
             is_open=False,
         )
-        net[trade.security] += trade.quantity if trade.side is Side.BUY else -trade.quantity
+        units = trade.quantity if trade.side is Side.BUY else -trade.quantity
+        net[trade.security] += units
+        by_others[trade.security] += 0 if trade.broker_order_id in numbers else units
+    for security, units in ours.taken_over.items():
+        net[security] += max(0, units - max(0, by_others[security]))  # held since an earlier day
     unfilled = tuple(order for order in ours.orders if not order.filled_quantity and not order.is_open)
     shown = {order.broker_order_id for order in orders.values()}
     # An order without a fill is not in the history, which says nothing about it.
@@ -252,7 +264,8 @@ def _billed_otherwise(
 ) -> Iterator[Difference]:
     numbers = {order.broker_order_id for order in ours.orders if order.broker_order_id}
     rows = [row.charges_paise for row in settled if row.trade.broker_order_id in numbers]
-    priced = ledger.charges(session_id)
+    sent = {order.client_order_id for order in ours.orders}
+    priced = [record for record in ledger.charges(session_id) if record.client_order_id in sent]
     if not rows or not priced:
         return
     charges = [

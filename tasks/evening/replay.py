@@ -35,13 +35,12 @@ from strategy.events import IntentClosed, Outcome, SessionEvent, Tick
 from strategy.params import Params
 from strategy.session import start, step
 from tasks.clock import ist
-from tasks.ledger.records import DecisionRecord, IntentRecord
+from tasks.ledger.records import ADOPTED, DecisionRecord, IntentRecord
 from tasks.ledger.rows import detail_text
 from tasks.ledger.store import Ledger
 from tasks.orders.records import intent_record
 from tasks.trading.decisions import candle_record, decision_record
 from tasks.trading.heard import Beginning, Ending, RareEvent, read_heard
-from tasks.trading.recovery import ADOPTED
 
 SAME, DIFFERENT, UNPROVEN = "same", "different", "unproven"
 KIND = "replay"  # of the decision row that keeps the verdict

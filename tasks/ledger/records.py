@@ -8,6 +8,8 @@ from typing import Any
 from strategy.events import Side
 from strategy.instruments import Underlying
 
+ADOPTED = "adopted"  # the reason of an intent that stands for a position taken over: no order of it was sent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKey:

@@ -12,9 +12,9 @@ from strategy.audit import AuditedOrder, Reading, differences
 from tasks.broker import Broker, BrokerError, OrderStatus
 from tasks.inbox import Inbox
 from tasks.ledger import LedgerUnavailable
+from tasks.ledger.records import ADOPTED
 from tasks.ledger.store import Ledger
 from tasks.orders.lane import Lane
-from tasks.trading.recovery import ADOPTED
 
 WRITTEN_WITHIN_S = 10.0
 ENDED = frozenset({"REFUSED", "ABSENT"})

@@ -29,12 +29,10 @@ from strategy.history import History, PastIntent, UnknownPosition
 from strategy.instruments import Contract, Quantity
 from strategy.orders import FactKind, Purpose, client_order_id
 from tasks.broker import Broker
-from tasks.ledger.records import DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
+from tasks.ledger.records import ADOPTED, DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.store import Ledger
 from tasks.orders.execution import Execution
 from tasks.orders.records import contract_of, intent_record
-
-ADOPTED = "adopted"  # the reason of an intent that stands for a position taken over: no order of it was sent
 
 
 def journal_path(home: Path, session_id: str) -> Path:

@@ -2,14 +2,18 @@
 
 import pytest
 
-from strategy.actions import Adopt, Alert, ExitReason, Halted, Severity, StopMoved
-from strategy.events import Timer
+from strategy.actions import Adopt, Alert, Exit, ExitReason, Halted, Severity, StopMoved
+from strategy.events import Command, CommandKind, Timer
 from strategy.params import Params
+from strategy.reconcile import Kind
 from strategy.session import start, step
 from strategy.state import Halt
 from tasks.broker import BrokerUnavailable
+from tasks.evening.prices import price_orders
+from tasks.evening.reconciliation import compare_session
 from tasks.ledger.records import DecisionRecord
 from tasks.preflight import NotReady, nothing_foreign_is_open
+from tasks.trading.auditor import Auditor
 from tasks.trading.decisions import decision_record
 from tasks.trading.recovery import (
     foreign_at_broker,
@@ -120,6 +124,38 @@ def test_an_adopted_position_is_a_trade_of_ours_with_a_stop_and_is_adopted_once(
     (same,) = later.book.positions
     assert (same.held, same.cost_paise, same.stop_paise) == (65, position.cost_paise, position.stop_paise)
     assert later.book.last_trade == 1
+
+
+def agrees(session, *, day_over):
+    """Whether the running comparison, and the evening's find nothing but the hand's own order."""
+    broker, ledger, session_id = session.connections.broker, session.ledger, session.session_id
+    auditor = Auditor(
+        broker=broker, ledger=ledger, inbox=session.inbox, now_ms=session.clock.now_ms, session_id=session_id,
+        prefix=session.key.order_prefix(session.connections.salt), written=session.execution.flush,
+    )  # fmt: skip
+    found, _ = auditor._compare()
+    auditor.close()
+    assert found == ()
+    compared = compare_session(ledger, broker, session_id, day_over=day_over)
+    assert [difference.kind for difference in compared.differences] == [Kind.FOREIGN], compared
+    return compared.agrees
+
+
+@pytest.mark.parametrize("policy", ["adopt", "flatten"])
+def test_a_position_taken_over_and_sold_is_reconciled_as_what_it_is(policy, hold, market):
+    session = hold(on_unknown_position=policy)
+    bought_by_hand(session, market)
+    state, _, _ = taken_up(session)
+    asked = Command(at_ms=session.clock.now_ms(), command_id="c", kind=CommandKind.STOP, reason="")
+    _, actions = step(state, asked, day_plan(session.connections), session.connections.params)
+    (exit_,) = [action for action in actions if isinstance(action, Exit)]
+    if policy == "adopt":
+        assert agrees(session, day_over=False), "held"
+    session.execution.submit(exit_)
+    session.settle()
+    price_orders(session.ledger, session.session_id, session.connections.rates)
+    assert market.net == {}
+    assert agrees(session, day_over=True), "sold"
 
 
 def test_a_position_to_be_flattened_is_sold_at_the_first_moment(hold, market):

@@ -101,9 +101,8 @@ def judge(
     compared = ledger.reconciliations(session_id)
     if not compared:
         wrong["unsound"].append("the evening compared nothing")
-    taken_over = {intent.security for intent in intents if intent.reason == "adopted"}
     for difference in compared[-1].differences if compared else ():
-        if difference.subject not in by_hand | adopted | taken_over:
+        if difference.kind != "foreign" or not by_hand:
             wrong["unsound"].append(f"the evening's comparison says {difference}")
     return verdict
 

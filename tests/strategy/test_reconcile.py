@@ -127,6 +127,41 @@ CASES = {
         Book(orders=FLAT.orders, net_quantities={PE: -30}),
         [(PE, "foreign")],
     ),
+    "someone bought, and the session took it over and sold it": (
+        Book(orders=(SOLD,), taken_over={CE: 75}),
+        Book(orders=(SOLD, replace(STRANGE, security=CE))),
+        [("their-own", "foreign")],
+    ),
+    "someone bought, and the session took it over and holds it": (
+        Book(net_quantities={CE: 75}, taken_over={CE: 75}),
+        Book(orders=(replace(STRANGE, security=CE),), net_quantities={CE: 75}),
+        [("their-own", "foreign")],
+    ),
+    "what was taken over came from an earlier day: nobody bought it today": (
+        Book(orders=(SOLD,), taken_over={CE: 75}),
+        Book(orders=(SOLD,)),
+        [],
+    ),
+    "someone bought more than what was taken over": (
+        Book(orders=(SOLD,), taken_over={CE: 75}),
+        Book(orders=(SOLD, replace(STRANGE, security=CE, filled_quantity=150)), net_quantities={CE: 75}),
+        [("their-own", "foreign")],
+    ),
+    "someone sold what was taken over": (
+        Book(net_quantities={CE: 75}, taken_over={CE: 75}),
+        Book(
+            orders=(
+                replace(STRANGE, security=CE),
+                replace(STRANGE, broker_order_id="120", client_order_id="sold", security=CE, side=Side.SELL),
+            )
+        ),
+        [(CE, "quantity"), ("sold", "foreign"), ("their-own", "foreign")],
+    ),
+    "what was taken over is gone, and nobody sold it": (
+        Book(net_quantities={CE: 75}, taken_over={CE: 75}),
+        Book(orders=(replace(STRANGE, security=CE),)),
+        [(CE, "quantity"), ("their-own", "foreign")],
+    ),
     "someone bought and sold another contract": (
         FLAT,
         Book(orders=FLAT.orders, net_quantities={PE: 0}),

@@ -98,6 +98,16 @@ class TestSettledDay:
         )
         assert settled_book([], Book(orders=(unfilled,))).orders == (unfilled,)
 
+    def test_what_was_taken_over_was_bought_by_others_or_held_since_an_earlier_day(self):
+        ours = OrderFacts(
+            client_order_id="c2", broker_order_id="12", security=SECURITY, side=Side.SELL,
+            quantity=65, filled_quantity=65, filled_value_paise=65 * 120_00, is_open=False,
+        )  # fmt: skip
+        sold = self.settled(side=Side.SELL, broker_order_id="12")
+        ledger = Book(orders=(ours,), taken_over={SECURITY: 65})
+        for bought in ([], [self.settled(broker_order_id="99")]):
+            assert settled_book([*bought, sold], ledger).net_quantities == {SECURITY: 0}
+
 
 @dataclass
 class Books:

@@ -12,6 +12,7 @@ Invariants:
 """
 
 from dataclasses import dataclass
+from math import floor
 from struct import Struct
 from typing import Final
 
@@ -54,7 +55,8 @@ _header = Struct("<BH").unpack_from
 _instrument = Struct("<BI").unpack
 _reason = Struct("<H").unpack_from
 # A ticker with its eight bytes of header as one number: known once, they need no other look.
-_known_ticker = Struct("<QfI").unpack_from
+_known_ticker = Struct("<QfI")
+_lone_ticker, _ticker_within = _known_ticker.unpack, _known_ticker.unpack_from
 
 _packed = tuple.__new__  # a Tick without the call of its own __new__, which takes longer than all the rest
 _INSTRUMENTS_LIMIT: Final = 20_000
@@ -74,7 +76,7 @@ _Instrument = tuple[str, float, int]
 class Decoder:
     """Decodes the messages of one feed; not for two threads at once."""
 
-    __slots__ = ("_instruments", "_tickers", "malformed", "packets")
+    __slots__ = ("_at_ms", "_instruments", "_ltt", "_tickers", "malformed", "packets")
 
     def __init__(self) -> None:
         self.packets = 0
@@ -83,29 +85,35 @@ class Decoder:
         self._instruments: dict[bytes, _Instrument] = {}
         # The whole header of a sound ticker as a number -> the same.
         self._tickers: dict[int, _Instrument] = {}
+        # The LTT of the last known ticker and its time: most packets share their second with the one before.
+        self._ltt, self._at_ms = _FIRST_LTT, _FIRST_LTT * 1000 - _IST_OFFSET_MS
 
     def decode(self, message: bytes) -> list[Decoded]:
         """All events in `message`, in its order. Never raises."""
-        tickers = self._tickers
         size = len(message)
         if size == TICKER_LENGTH:
-            # What the feed brings most, a ticker alone in its message; the same as in the loop, without the loop.
-            header, price, ltt = _known_ticker(message)
-            known = tickers.get(header)
-            if known and _LEAST_PRICE < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT:
-                security, steps, step_paise = known
-                self.packets += 1
-                price_paise = int(price * steps + 0.5) * step_paise
-                return [_packed(Tick, (ltt * 1000 - _IST_OFFSET_MS, security, price_paise, 0, 0))]
+            # What the feed brings most, a ticker alone in its message: the same as in the loop below, without the loop.
+            header, price, ltt = _lone_ticker(message)
+            try:
+                security, steps, step_paise = self._tickers[header]
+            except KeyError:
+                pass
+            else:
+                if _LEAST_PRICE < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT:
+                    if ltt != self._ltt:
+                        self._ltt, self._at_ms = ltt, ltt * 1000 - _IST_OFFSET_MS
+                    self.packets += 1
+                    return [_packed(Tick, (self._at_ms, security, floor(price * steps + 0.5) * step_paise, 0, 0))]
+        tickers = self._tickers
         events: list[Decoded] = []
         offset = others = 0
         while offset < size:
             if size - offset >= TICKER_LENGTH:
-                header, price, ltt = _known_ticker(message, offset)
+                header, price, ltt = _ticker_within(message, offset)
                 known = tickers.get(header)
                 if known and _LEAST_PRICE < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT:
                     security, steps, step_paise = known
-                    price_paise = int(price * steps + 0.5) * step_paise
+                    price_paise = floor(price * steps + 0.5) * step_paise
                     events.append(_packed(Tick, (ltt * 1000 - _IST_OFFSET_MS, security, price_paise, 0, 0)))
                     offset += TICKER_LENGTH
                     continue
@@ -141,12 +149,12 @@ class Decoder:
         security, steps, step_paise = known
         at_ms = ltt * 1000 - _IST_OFFSET_MS
         # A comparison with "not a number" is false: this refuses it along with infinity and zero.
-        if 0.0 < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT and (price_steps := int(price * steps + 0.5)):
-            bid_paise = int(bid * steps + 0.5) * step_paise if 0.0 < bid < _RUPEES_LIMIT else 0
-            ask_paise = int(ask * steps + 0.5) * step_paise if 0.0 < ask < _RUPEES_LIMIT else 0
+        if 0.0 < price < _RUPEES_LIMIT and ltt >= _FIRST_LTT and (price_steps := floor(price * steps + 0.5)):
+            bid_paise = floor(bid * steps + 0.5) * step_paise if 0.0 < bid < _RUPEES_LIMIT else 0
+            ask_paise = floor(ask * steps + 0.5) * step_paise if 0.0 < ask < _RUPEES_LIMIT else 0
             events.append(_packed(Tick, (at_ms, security, price_steps * step_paise, bid_paise, ask_paise)))
             if stated == TICKER_LENGTH and code == TICKER and len(self._tickers) < _INSTRUMENTS_LIMIT:
-                self._tickers[_known_ticker(message, offset)[0]] = known
+                self._tickers[_ticker_within(message, offset)[0]] = known
         else:
             events.append(PoisonedTick(at_ms=at_ms, security=security, found=f"price {price!r} at LTT {ltt}"))
         return length

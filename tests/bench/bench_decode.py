@@ -2,48 +2,80 @@
 
     .venv/bin/python tests/bench/bench_decode.py
 
-Each line is the best of many short rounds, the two decoders taking turns, so that a busy machine hits both alike.
-Ours yields a typed tick with integer paise, a Unix time and, for a full packet, bid and ask; the SDK's yields a
-dictionary of texts.
+Both are given the same packets: five seconds of an index and 49 options at changing prices. The two take turns in
+many short rounds, and what is counted is CPU time, so that a busy machine hits both alike; the ratio is the median
+of the rounds' own ratios. Ours yields a typed tick with integer paise, a Unix time and, for a full packet, bid and ask; the SDK's `process_ticker`
+and `process_full` yield a dictionary of texts.
 """
 
+import statistics
 import struct
-import timeit
+from functools import partial
+from time import process_time
+from timeit import timeit
 
 from dhanhq.marketfeed import MarketFeed
 
 from tasks.feed.decode import Decoder
 
-ROUNDS, PACKETS, STACK = 300, 200, 50
-TICKER = struct.pack("<BHBIfI", 2, 16, 2, 47317, 101.55, 1795425300)
-FULL = struct.pack(
-    "<BHBIfHIfIIIIIIffff", 8, 162, 2, 47317, 101.55, 65, 1795425300, 99.1, 1, 2, 3, 4, 5, 6, 95, 90, 110, 88
-) + b"".join(struct.pack("<IIHHff", 650, 700, 3, 4, 101.5 - step, 101.6 + step) for step in range(5))
+ROUNDS, OPTIONS, SECONDS = 500, 49, 5
+LTT = 1795425300  # 2026-11-23 09:15:00 IST, as the feed writes it
 
 
-def best_of_both(theirs, ours, packets):
-    """The best time of each, microseconds per packet; rounds of one length, short enough not to be interrupted."""
-    times = ([], [])
-    for _ in range(ROUNDS):
-        times[0].append(timeit.timeit(theirs, number=PACKETS) / PACKETS * 1e6)
-        times[1].append(timeit.timeit(ours, number=PACKETS // packets) / PACKETS * 1e6)
-    return min(times[0]), min(times[1])
+def market():
+    """(segment, id, price, LTT) of each packet, in the order of the feed."""
+    for second in range(SECONDS):
+        yield 0, 13, 24_512.35 + second, LTT + second
+        for number in range(OPTIONS):
+            yield 2, 47_000 + number, 101.55 + number + 0.05 * second, LTT + second
+
+
+def ticker(segment, security_id, price, ltt):
+    """A ticker packet."""
+    return struct.pack("<BHBIfI", 2, 16, segment, security_id, price, ltt)
+
+
+def full(segment, security_id, price, ltt):
+    """A full packet with five levels of depth."""
+    numbers = (8, 162, segment, security_id, price, 65, ltt, 99.1, 1, 2, 3, 4, 5, 6, 95, 90, 110, 88)
+    depth = (struct.pack("<IIHHff", 650, 700, 3, 4, price - 0.05 - step, price + 0.05 + step) for step in range(5))
+    return struct.pack("<BHBIfHIfIIIIIIffff", *numbers) + b"".join(depth)
+
+
+def each(decode, messages):
+    """A run of `decode` over all messages."""
+
+    def run():
+        for message in messages:
+            decode(message)
+
+    return run
+
+
+def stacked(packets):
+    """As many packets a message as there are in a second."""
+    return [b"".join(packets[start : start + OPTIONS + 1]) for start in range(0, len(packets), OPTIONS + 1)]
+
+
+cpu_s = partial(timeit, number=1, timer=process_time)
 
 
 def main():
     """Print the ratios."""
     sdk, decoder = MarketFeed.__new__(MarketFeed), Decoder()
-    stacked_ticker, stacked_full = TICKER * STACK, FULL * STACK
+    tickers, fulls = [ticker(*said) for said in market()], [full(*said) for said in market()]
     cases = (
-        ("ticker, one a message", lambda: sdk.process_ticker(TICKER), lambda: decoder.decode(TICKER), 1),
-        ("ticker, fifty a message", lambda: sdk.process_ticker(TICKER), lambda: decoder.decode(stacked_ticker), STACK),
-        ("full, one a message", lambda: sdk.process_full(FULL), lambda: decoder.decode(FULL), 1),
-        ("full, fifty a message", lambda: sdk.process_full(FULL), lambda: decoder.decode(stacked_full), STACK),
+        ("ticker, one a message", each(sdk.process_ticker, tickers), each(decoder.decode, tickers)),
+        ("ticker, fifty a message", each(sdk.process_ticker, tickers), each(decoder.decode, stacked(tickers))),
+        ("full, one a message", each(sdk.process_full, fulls), each(decoder.decode, fulls)),
+        ("full, fifty a message", each(sdk.process_full, fulls), each(decoder.decode, stacked(fulls))),
     )
-    print(f"{'packet':26} {'SDK us':>8} {'ours us':>8} {'ratio':>7}")
-    for name, theirs, ours, packets in cases:
-        slow, fast = best_of_both(theirs, ours, packets)
-        print(f"{name:26} {slow:8.2f} {fast:8.2f} {slow / fast:6.1f}x")
+    print(f"{'packet':26} {'SDK us':>8} {'ours us':>8} {'ratio':>7}   (medians of {ROUNDS} rounds)")
+    for name, theirs, ours in cases:
+        rounds = [(cpu_s(theirs), cpu_s(ours)) for _ in range(ROUNDS)]
+        slow_us, fast_us = (statistics.median(column) / len(tickers) * 1e6 for column in zip(*rounds, strict=True))
+        ratio = statistics.median(slow / fast for slow, fast in rounds)
+        print(f"{name:26} {slow_us:8.2f} {fast_us:8.2f} {ratio:6.1f}x")
 
 
 if __name__ == "__main__":

@@ -102,19 +102,21 @@ def run_identity() -> str:
 
 
 def code_version() -> str:
-    """The package's version and, in a checkout, the commit, with + for uncommitted changes."""
+    """The package's version and the commit: of the checkout, with + for uncommitted changes, or of the image."""
     base = version("trading-bot-v3")
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
-        return base
+        return f"{base} {Settings().commit}".rstrip()
     return f"{base} {commit}{'+' if changed else ''}"
 
 
 def _git(*arguments: str) -> str:
+    # On a server the checkout is root's and the bot another user, whom git would refuse to read it.
+    trusting = ("-c", f"safe.directory={PROJECT_FOLDER}", "--no-optional-locks")
     done = subprocess.run(  # noqa: S603 (fixed arguments)
-        ["git", *arguments],  # noqa: S607 (the operator's own git)
+        ["git", *trusting, *arguments],  # noqa: S607 (the operator's own git)
         cwd=PROJECT_FOLDER,
         capture_output=True,
         text=True,
@@ -199,21 +201,30 @@ def open_broker(
     """
     settings.check_mode(key.mode)
     clock = now_ms or (lambda: market_now_ms(settings))
-    dhan = DhanBroker(
-        client_id=settings.client_id,
-        tokens=tokens or tokens_for(settings),
-        api_url=settings.api_url,
-        now_ms=clock,
-        limits=NoLimits() if settings.rehearsing else BrokerLimits(),
-        force_ipv4=settings.force_ipv4,
-    )
-    try:
+    with open_dhan(settings, tokens=tokens, now_ms=clock) as dhan:
         if key.mode == Mode.PAPER:
             journal = settings.home / "paper" / f"{key.session_id.replace('/', '_')}.jsonl"
             journal.parent.mkdir(parents=True, exist_ok=True)
             yield PaperBroker(market=dhan, inbox=inbox or Inbox(), now_ms=clock, journal=journal)
         else:
             yield dhan
+
+
+@contextmanager
+def open_dhan(
+    settings: Settings, *, tokens: Tokens | None = None, now_ms: Callable[[], int] | None = None
+) -> Iterator[DhanBroker]:
+    """The adapter itself, as who only reads candles needs it: Dhan, or the simulator where its address is set."""
+    dhan = DhanBroker(
+        client_id=settings.client_id,
+        tokens=tokens or tokens_for(settings),
+        api_url=settings.api_url,
+        now_ms=now_ms or (lambda: market_now_ms(settings)),
+        limits=NoLimits() if settings.rehearsing else BrokerLimits(),
+        force_ipv4=settings.force_ipv4,
+    )
+    try:
+        yield dhan
     finally:
         dhan.close()
 

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     dhan_master_url: str = "https://images.dhan.co/api-data/api-scrip-master-detailed.csv"
     simulator_url: str = ""
 
+    # The commit that an image was built from; a checkout knows its own.
+    commit: str = ""
     home: Path = PROJECT_FOLDER / ".bot"
     # A database address may carry a password: it is read, not shown.
     ledger_url: str = Field(default="", repr=False)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from deployments.bootstrap import WATCH_QUEUE, WORK_POOL
+from tasks.connect import code_version
 from tasks.notify.alerts import ALERTS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -125,6 +126,21 @@ def test_the_image_ends_as_another_user_and_leaves_secrets_out():
     ignored = (PROJECT / ".dockerignore").read_text().split()
     assert {".env", "prefect.env", ".git", ".bot"} <= set(ignored)
     assert {".env", "prefect.env"} <= set((PROJECT / ".gitignore").read_text().split())
+
+
+def test_a_session_says_which_commit_it_runs_although_the_checkout_is_another_users(monkeypatch):
+    """As the runbook installs it: the folder is root's, and git refuses whoever else asks."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert re.fullmatch(r"\S+ [0-9a-f]{12}\+?", code_version())
+
+
+def test_a_session_in_a_container_says_of_which_commit_its_image_is(monkeypatch):
+    lines = (DEPLOYMENTS / "Dockerfile").read_text()
+    assert re.search(r"^ARG COMMIT=\nENV BOT_COMMIT=\$COMMIT$", lines, flags=re.MULTILINE)
+    assert "COMMIT" in COMPOSE["services"]["worker"]["build"]["args"]
+    monkeypatch.setenv("PATH", "")  # no checkout, no git
+    monkeypatch.setenv("BOT_COMMIT", "0123456789ab")
+    assert code_version().endswith(" 0123456789ab")
 
 
 KNOWN = json.loads(

@@ -1,7 +1,8 @@
 """Analytics: a day priced, reported and told; or the figures of any period. Can be run again, as often as one likes."""
 
 import re
-from datetime import date
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,19 +17,19 @@ from strategy.charges import charge_facts, rates_on
 from strategy.closed_trades import TradeFilter
 from strategy.instruments import INDICES, OptionType, Underlying
 from strategy.params import Mode
-from tasks.clock import real_now_ms
+from tasks.clock import IST, real_now_ms, real_today
 from tasks.connect import market_now_ms, open_ledger, open_notifier
 from tasks.evening.analytics import render_analytics
 from tasks.evening.packing import record_packed
-from tasks.evening.period import analyse_days, read_period
+from tasks.evening.period import analyse_days, read_period, session_name
 from tasks.evening.prices import contract_note, price_orders, render_charges
 from tasks.evening.replay import DIFFERENT, prove, record_verdict
 from tasks.evening.sessions import which_session
-from tasks.evening.tables import filter_words, render_markdown
+from tasks.evening.tables import figure_rows, filter_words, render_markdown
 from tasks.evening.twin import record_twins
 from tasks.ledger.store import Ledger
 from tasks.logs import logged
-from tasks.notify.texts import day_reported, replay_differs
+from tasks.notify.texts import day_reported, period_reported, replay_differs
 from tasks.pages.artifacts import day_trade_rows, render_chart
 from tasks.pages.chart_rows import picture_of
 from tasks.pages.charts import day_chart_png
@@ -38,6 +39,8 @@ from tasks.pages.report import render_day_report
 from tasks.pages.summary import DaySummary, report_path, result_line
 from tasks.settings import Settings
 
+# The figures that a period's alert names.
+TOLD = ("Gross result", "Charges", "Trades", "Expectancy", "Profit factor", "Best, worst day", "Max drawdown")
 AnalysedMode: TypeAlias = Literal["rehearsal", "paper", "live", "imported"]
 
 
@@ -46,6 +49,12 @@ def analytics_run_name() -> str:
     asked: dict[str, Any] = this_run.parameters
     words = [str(value) for name, value in asked.items() if value and name != "capital_rupees"]
     return " ".join(words) or "everything"
+
+
+def scheduled_day() -> date | None:
+    """The day in India for which the run was scheduled; a run that comes late is still of that day."""
+    scheduled = this_run.scheduled_start_time
+    return scheduled.astimezone(IST).date() if scheduled else None
 
 
 @flow(name="analytics", flow_run_name=analytics_run_name, retries=1, retry_delay_seconds=10)
@@ -63,6 +72,8 @@ def analytics(
     hours: list[int] | None = None,
     expiry_day: bool | None = None,
     capital_rupees: int = 100_000,
+    last_days: int | None = None,
+    tell: bool = False,
 ) -> State[Any]:
     """One session: price its orders and write its report. A period: its figures, under any filter.
 
@@ -79,6 +90,8 @@ def analytics(
         hours: only trades entered in these hours of the day, such as 9.
         expiry_day: only trades on the day their contract expires, or only others.
         capital_rupees: what returns and percentages refer to.
+        last_days: instead of first and last, so many days up to today, such as 7 for a week.
+        tell: send the period's report as an alert with its chart; live and paper apart, where no mode is named.
     """
     if session_id is not None or day is not None:
         with open_ledger() as ledger:
@@ -86,6 +99,9 @@ def analytics(
                 ledger, session_id=session_id, day=day, index=index, mode=Mode(mode) if mode else None
             )
         return report_day(chosen)
+    if last_days is not None:
+        last = scheduled_day() or real_today()
+        first = last - timedelta(days=last_days - 1)
     wanted = TradeFilter(
         first=first,
         last=last,
@@ -98,6 +114,8 @@ def analytics(
         expiry_day=expiry_day,
     )
     found, page = report_period(wanted, 100 * capital_rupees)
+    for each in told_apart(wanted) if tell else ():
+        tell_period(*((found, page) if each == wanted else report_period(each, 100 * capital_rupees)))
     chart = render_chart(equity_png(found), filter_words(wanted)) if equity_spec(found) else ""
     markdown = "\n".join([render_markdown(found), chart, "", f"The page for any browser: {page}"])
     create_markdown_artifact(key="period-report", markdown=markdown, description=filter_words(wanted))
@@ -115,6 +133,33 @@ def report_period(wanted: TradeFilter, capital_paise: int) -> tuple[Analysis, Pa
         read = read_period(ledger, wanted, now_ms=real_now_ms(), operator_facts=settings.operator_facts)
         write_page(path, render_period_report(ledger, found, read.trades.select(wanted)))
     return found, path
+
+
+def told_apart(wanted: TradeFilter) -> list[TradeFilter]:
+    """The filter for each mode that had a session: real money and paper have no common result."""
+    if wanted.modes:
+        return [wanted]
+    with open_ledger() as ledger:
+        names = [session_name(session_id) for session_id in ledger.session_ids()]
+    present = {name.mode for name in names if wanted.admits(name)}
+    return [replace(wanted, modes=frozenset([mode])) for mode in (Mode.LIVE.value, Mode.PAPER.value) if mode in present]
+
+
+def tell_period(found: Analysis, page: Path) -> None:
+    """Send a period's figures with its chart and its page."""
+    notice = period_reported(
+        real_now_ms(),
+        period=filter_words(found.wanted),
+        net_paise=found.trades.net_paise,
+        lines=[
+            *(f"{name}: {value} ({meaning})" for name, value, meaning in figure_rows(found) if name in TOLD),
+            f"report {page}",
+        ],
+        chart_png=equity_png(found) if equity_spec(found) else None,
+        page=page.read_bytes(),
+    )
+    with open_notifier(Settings()) as notifier:
+        notifier.notify(notice)
 
 
 def report_day(session_id: str) -> State[Any]:

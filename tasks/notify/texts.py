@@ -3,6 +3,7 @@
 Every title begins with the mode and the index ("LIVE NIFTY"), every body ends with the market's time.
 """
 
+import re
 from collections.abc import Sequence
 
 from strategy.actions import Alert, ExitReason, Severity
@@ -245,23 +246,52 @@ def day_reported(
     page: bytes | None = None,
 ) -> Notice:
     """The evening's result with the chart of the day, which mail shows inline, and the report as a page to open."""
-    title = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · report of {session.day:%d %b}"
+    news = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · report of {session.day:%d %b}"
+    name = f"report-{session.day}-{session.underlying}-{session.mode}".lower()
+    return _report(session, at_ms, kind="day_report", news=news, lines=lines, chart_png=chart_png, page=page, name=name)
+
+
+def period_reported(
+    at_ms: int,
+    *,
+    period: str,
+    net_paise: int,
+    lines: Sequence[str],
+    chart_png: bytes | None,
+    page: bytes | None = None,
+) -> Notice:
+    """The result of several days, likewise. `period` says which, and under which filters."""
+    news = f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · {period}"
+    name = f"report-{re.sub(r'[^0-9A-Za-z-]+', '-', period)}".lower()
+    return _report(None, at_ms, kind="period_report", news=news, lines=lines, chart_png=chart_png, page=page, name=name)
+
+
+def _report(
+    session: SessionKey | None,
+    at_ms: int,
+    *,
+    kind: str,
+    news: str,
+    lines: Sequence[str],
+    chart_png: bytes | None,
+    page: bytes | None,
+    name: str,
+) -> Notice:
     picture = (Attachment(name="day.png", media_type="image/png", content=chart_png),) if chart_png is not None else ()
-    shown = '<p><img src="cid:day.png" alt="chart of the day" style="max-width:100%"></p>' if picture else ""
-    name = f"report-{session.day}-{session.underlying}-{session.mode}.html".lower()
-    pages = (Attachment(name=name, media_type="text/html", content=page),) if page is not None else ()
+    shown = '<p><img src="cid:day.png" alt="chart" style="max-width:100%"></p>' if picture else ""
+    pages = (Attachment(name=f"{name}.html", media_type="text/html", content=page),) if page is not None else ()
     text = "\n".join(lines)
     return _notice(
         session,
         at_ms,
-        kind="day_report",
+        kind=kind,
         topic=Topic.REPORTS,
         severity=Severity.INFO,
-        news=title,
+        news=news,
         body=lines,
         html=f'<div style="font:15px/1.5 sans-serif">{plain_to_html(text)}{shown}</div>',
         attachments=(*picture, *pages),
-        key=session.session_id,
+        key=session.session_id if session is not None else news,
     )
 
 

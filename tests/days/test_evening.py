@@ -1,11 +1,13 @@
 """The evening after a short real session, through its flows: planted differences, trouble, and a second run."""
 
+import base64
+import csv
 import json
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,20 @@ from prefect.client.orchestration import get_client
 
 import flows.reconciliation
 from flows.analytics import analytics
+from flows.cli import app
 from flows.reconciliation import reconcile_day, reconciliation
+from strategy.charges import rates_on
+from strategy.closed_trades import LAYOUT
 from strategy.params import Params
 from tasks.broker import BrokerUnavailable
+from tasks.clock import real_today
 from tasks.connect import Connections, open_broker
+from tasks.evening.packing import record_packed
+from tasks.evening.prices import price_orders
 from tasks.evening.reconciliation import compare_session
 from tasks.ledger.store import Ledger
 from tasks.ledger.tables import LedgerTable
+from tasks.pages.money import render_rupees
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
 from tasks.trading.session import trade_session
 
@@ -308,6 +317,83 @@ def test_the_evening_twice_leaves_every_table_as_it_was_on_postgresql(
         found.call("POST", "/control/advance", json={"seconds": 5})
         run_evening(found.session_id)
         assert dump(postgres_ledger_url) == first
+
+
+@pytest.fixture
+def two_days(evening, place):
+    """The session and, a day earlier, one with the same trades."""
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        key = ledger.key_of(evening.session_id)
+        price_orders(ledger, evening.session_id, rates_on(DAY, "NSE"))
+        packed = record_packed(ledger, evening.session_id)
+        before = replace(key, day=DAY - timedelta(days=1))
+        ledger.open_session(before, salt="xxx")
+        ledger.record_day_columns(replace(packed, session_id=before.session_id), LAYOUT)
+        return sum(trade.net_paise for trade in ledger.trades(evening.session_id))
+
+
+def bot(*words):
+    """A command in this process, as it is typed; its exit code."""
+    with pytest.raises(SystemExit) as ended:
+        app(list(words))
+    return ended.value.code
+
+
+def test_a_period_is_told_with_its_chart_and_its_page(evening, two_days, web_hook):
+    state = analytics(mode="rehearsal", last=DAY, tell=True, return_state=True)
+    assert (state.type.value, state.name) == ("COMPLETED", "Analysed")
+    both = render_rupees(2 * two_days, signed=True)
+    assert state.message == f"4 trades in 2 sessions, {both} net"
+    (heard,) = web_hook.heard
+    assert f"{both} net · the beginning to 2026-11-20 · rehearsal" in heard["title"]
+    assert "Max drawdown" in heard["message"]
+    picture, page = heard["attachments"]
+    assert (picture["mimetype"], page["mimetype"]) == ("image/png", "text/html")
+    assert base64.b64decode(picture["base64"]).startswith(b"\x89PNG")
+    assert both in base64.b64decode(page["base64"]).decode()
+
+
+def test_a_week_is_the_seven_days_before_the_run_and_rehearsals_are_told_only_if_asked_for(two_days, web_hook):
+    state = analytics(last_days=7, tell=True, return_state=True)
+    today = real_today()
+    assert state.name == "Analysed"
+    assert (Settings().home / "reports" / f"period_{today - timedelta(days=6)}_to_{today}.html").is_file()
+    assert web_hook.heard == []
+
+
+def test_the_command_line_analyses_and_exports_what_the_ledger_has(two_days, evening, tmp_path, capsys):
+    assert bot("analytics", "--to", "2026-11-20", "--mode", "rehearsal", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sessions"], found["trades"]["net_paise"]) == (2, 2 * two_days)
+    assert bot("analytics", "--from", "2026-11-20", "--to", "2026-11-20", "--page") == 0
+    page = Path(capsys.readouterr().out.strip()).read_text()
+    assert render_rupees(two_days, signed=True) in page
+    assert page.count("<b>In:</b>") == 2, "each trade with its reason"
+    assert bot("export", "trades", str(tmp_path / "trades.csv"), "--from", "2026-11-20") == 0
+    assert capsys.readouterr().out == f"2 trades written to {tmp_path / 'trades.csv'}\n"
+    with (tmp_path / "trades.csv").open() as file:
+        assert sum(int(row["net_paise"]) for row in csv.DictReader(file)) == two_days
+    assert bot("export", "trades", str(tmp_path / "trades.xls")) == 2
+    assert "csv, parquet or json" in capsys.readouterr().out
+
+
+def test_the_command_line_replays_the_day_and_shows_other_settings_beside_it(evening, place, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert bot("replay", "--day", "2026-11-20") == 0
+    said = capsys.readouterr().out
+    assert f"{evening.session_id}: Replayed: " in said
+    assert "the same" in said
+    assert bot("replay", "--day", "2026-11-20", "--set", "max_trades_per_day=1", "--set", "stop_loss_points=0") == 0
+    said = capsys.readouterr().out
+    real, other = said.split("What happened: ")[1].split("With max_trades_per_day=1, stop_loss_points=0: ")
+    rows = [[line for line in side.splitlines() if "NOV" in line] for side in (real, other)]
+    assert [len(side) for side in rows] == [2, 1]
+    assert rows[0][0].split()[1:5] == rows[1][0].split()[1:5], "the same contract is bought at first"
+    assert "Assumed: each order fills whole on the next quote" in other
+    assert bot("replay", "--day", "2026-11-20", "--set", "lots=zero") == 2
+    assert "lots" in capsys.readouterr().out
+    assert bot("replay", "--day", "2026-11-19") == 2
+    assert "no session of 2026-11-19" in capsys.readouterr().out
 
 
 def test_a_past_day_is_compared_with_the_settled_trade_history_and_what_was_billed(evening, place):

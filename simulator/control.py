@@ -99,6 +99,7 @@ class ControlApi:
             },
             "kill_switch": stage.kill_switch,
             "feed_packets": stage.feed.packets_sent,
+            "feed_packets_by_connection": stage.feed.packets_by_connection,
             "order_updates": stage.alerts.alerts_sent,
             "feed_connections": len(stage.feed.sessions),
             "order_connections": len(stage.alerts.sessions),

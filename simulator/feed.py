@@ -4,13 +4,13 @@ Invariants:
 1. Packets leave only while a stretch of the market is played (see stage.py), in order of market time.
 2. A connection gets packets of what it subscribed to and nothing else; index packets precede option packets of a
    moment.
-3. `packets_sent` counts what was written to connections that were open then, packet by packet; the epoch counts are
-   those of the client that drives the clock.
+3. `packets_sent` counts what was written to connections that were open then, packet by packet, and
+   `packets_by_connection` the same by code; the epoch counts are those of the client that drives the clock.
 """
 
 import json
 import math
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 from simulator import packets
@@ -42,6 +42,7 @@ class FeedSession:
         self.modes: dict[str, str] = {}
         self.newcomers: list[str] = []  # subscribed since the last packets: they are introduced first
         self.outgoing: list[tuple[int, bytes]] = []
+        self.sent: Counter[int] = Counter()  # packets by code
         self.late: deque[tuple[int, bytes]] = deque()  # with the moment when each is due
 
 
@@ -52,6 +53,7 @@ class FeedRoom:
         self.sessions: dict[WebSocket, FeedSession] = {}
         self.stacked = stacked
         self.packets_sent = 0
+        self.packets_by_connection: list[Counter[int]] = []  # in the order in which they were opened
         self.epoch_packets = 0
         self.epoch_messages = 0
         self.cut_off = 0  # subscribed connections that the simulator cut and that have not come back
@@ -69,6 +71,7 @@ class FeedRoom:
         query = socket.request.query
         session = FeedSession(socket, stacked=query.get("stack") == "1", epoch=self._epoch)
         self.sessions[socket] = session
+        self.packets_by_connection.append(session.sent)
         if not self._credentials.accepts(query.get("token", ""), query.get("clientId", "")):
             self._dismiss(session, _AUTHENTICATION_FAILED)
         elif len(self.sessions) > CONNECTIONS_MAX:
@@ -130,14 +133,16 @@ class FeedRoom:
         self.on_message()
 
     def _dismiss(self, session: FeedSession, reason: int) -> None:
-        self._count(session, 1)
-        session.socket.send_binary([packets.disconnection(reason)])
+        goodbye = packets.disconnection(reason)
+        self._count(session, [goodbye])
+        session.socket.send_binary([goodbye])
         session.socket.close()
 
-    def _count(self, session: FeedSession, packets_sent: int) -> None:
-        self.packets_sent += packets_sent
+    def _count(self, session: FeedSession, written: list[bytes]) -> None:
+        self.packets_sent += len(written)
+        session.sent.update([packet[0] for packet in written])
         if session.epoch == self._epoch:
-            self.epoch_packets += packets_sent
+            self.epoch_packets += len(written)
 
     # -- the market's side ------------------------------------------------------------------------------------------
 
@@ -181,12 +186,10 @@ class FeedRoom:
                 self._write(session, stacked=stacking or session.stacked)
 
     def _write(self, session: FeedSession, *, stacked: bool) -> None:
-        outgoing, session.outgoing = session.outgoing, []
-        self._count(session, len(outgoing))
-        if not stacked:
-            session.socket.send_binary([packet for _, packet in outgoing])
-            return
-        session.socket.send_binary([b"".join([packet for _, packet in outgoing])])
+        outgoing = [packet for _, packet in session.outgoing]
+        session.outgoing = []
+        self._count(session, outgoing)
+        session.socket.send_binary([b"".join(outgoing)] if stacked else outgoing)
 
     def _publish(self, security: str, at_ms: int, packed: Any) -> None:
         cache: dict[str, list[bytes]] = {}

@@ -7,7 +7,7 @@ LTT - 19,800 s.
 
 Invariants:
 1. Nothing raises, whatever the bytes: what cannot be read is counted in `malformed` and left out.
-2. Every packet whose extent is readable counts once in `packets`, also one of an unknown code.
+2. Every packet whose extent is readable counts once in `packets` and in `packets_by_code`, also of an unknown code.
 3. A Tick has a positive price below ₹1 crore and a plausible time; anything else is a PoisonedTick.
 """
 
@@ -76,17 +76,27 @@ _Instrument = tuple[str, float, int]
 class Decoder:
     """Decodes the messages of one feed; not for two threads at once."""
 
-    __slots__ = ("_at_ms", "_instruments", "_ltt", "_tickers", "malformed", "packets")
+    __slots__ = ("_at_ms", "_instruments", "_looked_at", "_ltt", "_tickers", "malformed", "packets")
 
     def __init__(self) -> None:
         self.packets = 0
         self.malformed = 0
+        # Packets by code, but for tickers of a known header, which are the rest of `packets`.
+        self._looked_at: dict[int, int] = {}
         # Five bytes on the wire -> the security's name, its price steps in a rupee, and a step in paise.
         self._instruments: dict[bytes, _Instrument] = {}
         # The whole header of a sound ticker as a number -> the same.
         self._tickers: dict[int, _Instrument] = {}
         # The LTT of the last known ticker and its time: most packets share their second with the one before.
         self._ltt, self._at_ms = _FIRST_LTT, _FIRST_LTT * 1000 - _IST_OFFSET_MS
+
+    @property
+    def packets_by_code(self) -> dict[int, int]:
+        """How many packets of each code there were."""
+        counts = dict(self._looked_at)
+        if quick := self.packets - sum(counts.values()):
+            counts[TICKER] = counts.get(TICKER, 0) + quick
+        return counts
 
     def decode(self, message: bytes) -> list[Decoded]:
         """All events in `message`, in its order. Never raises."""
@@ -123,6 +133,8 @@ class Decoder:
                 self.malformed += 1
                 break
             others += len(events) == before  # a packet that says nothing of a price
+            code = message[offset]
+            self._looked_at[code] = self._looked_at.get(code, 0) + 1
             offset += length
         self.packets += len(events) + others
         return events

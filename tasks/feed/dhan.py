@@ -3,11 +3,15 @@
 Invariants:
 1. A packet is counted in `packets_received` after its events are on the inbox, never before.
 2. `watch` says what is wanted; after every reconnect exactly that is subscribed again.
-3. `messages_sent` counts subscription messages that were given to the socket, over all connections.
+3. Each packet counts for the connection that brought it, by its kind.
+4. `messages_sent` counts subscription messages that were given to the socket, over all connections.
 """
 
 import json
+import logging
+from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Final
 from urllib.parse import urlencode
 
@@ -18,12 +22,15 @@ from tasks.feed.decode import Decoder, Disconnect
 from tasks.feed.line import Line, Patience, Refused, TokenDead
 from tasks.inbox import EventSink
 
+log = logging.getLogger(__name__)
+
 _TICKER, _FULL = 15, 21  # request codes; one more unsubscribes
 _GOODBYE = json.dumps({"RequestCode": 12})
 _BATCH: Final = 100
 _INDEX_PREFIX: Final = "IDX_I:"
 # A time so far ahead is not a time: it would end every candle and close the day.
 _AHEAD_MS_MAX: Final = 600_000
+_CONNECTIONS_COUNTED: Final = 1_000
 
 _REASONS: Final = {
     800: "internal server error",
@@ -63,6 +70,7 @@ class DhanFeed:
         self._inbox = inbox
         self._now_ms = now_ms
         self._decoder = Decoder()
+        self._before: deque[dict[int, int]] = deque(maxlen=_CONNECTIONS_COUNTED)  # counts as each connection began
         self._wanted: tuple[str, ...] = ()
         self._subscribed: set[str] = set()
         self._line = Line(
@@ -91,11 +99,26 @@ class DhanFeed:
     def close(self) -> None:
         """Stop within a second."""
         self._line.close()
+        if self.connections:
+            log.info(
+                "market feed closed: packets by code and connection %s, unreadable %d",
+                self.packets_by_connection,
+                self.malformed,
+            )
 
     @property
     def connections(self) -> int:
         """How many connections there have been."""
         return self._line.connections
+
+    @property
+    def packets_by_connection(self) -> list[dict[int, int]]:
+        """For each connection, oldest first (the last thousand): how many packets of each code it brought."""
+        marks = [*self._before, self._decoder.packets_by_code]
+        return [
+            {code: count - earlier.get(code, 0) for code, count in later.items() if count > earlier.get(code, 0)}
+            for earlier, later in pairwise(marks)
+        ]
 
     @property
     def malformed(self) -> int:
@@ -108,6 +131,7 @@ class DhanFeed:
         return f"{self._url}?{urlencode(query)}"
 
     def _subscribe_anew(self, connection: Connection) -> None:
+        self._before.append(self._decoder.packets_by_code)
         self._subscribed.clear()
         self._settle(connection)
 

@@ -27,6 +27,16 @@ PROJECT = Path(__file__).resolve().parents[2]
 RECORDED = PROJECT.parent / "shared" / "data" / "market"
 
 
+def pytest_addoption(parser):
+    """Known only where this folder is named on the command line."""
+    parser.addoption("--feed-seconds", type=float, default=15.0, metavar="S", help="of the market at its own speed")
+
+
+@pytest.fixture
+def feed_seconds(request):
+    return request.config.getoption("--feed-seconds", default=15.0)
+
+
 @contextmanager
 def simulator(tmp_path, *options):
     """A simulator process of its own; yields its URL."""
@@ -68,6 +78,12 @@ def truth(url):
     return reply.json()
 
 
+def packets_sent(url):
+    """Of each feed connection, oldest first: how many packets of each code the simulator wrote."""
+    counts = truth(url)["feed_packets_by_connection"]
+    return [{int(code): count for code, count in connection.items()} for connection in counts]
+
+
 @dataclass
 class Day:
     """What a rehearsal left: the ledger's summary and the simulator's own books."""
@@ -76,7 +92,8 @@ class Day:
     truth: dict
     session_id: str
     ledger_path: Path
-    packets_decoded: int  # by the bot's feed; truth["feed_packets"] has how many were sent
+    packets_sent: list[dict[int, int]]  # of each feed connection, by code
+    packets_decoded: list[dict[int, int]]  # the same, as the bot's feed counted
 
 
 class Watched(Connections):
@@ -111,8 +128,8 @@ def rehearse(tmp_path):
                 price_orders(ledger, session_id, connections.rates)
                 reconcile_session(ledger, connections.broker, session_id, run_id="test", at_ms=connections.now_ms())
                 summary = DaySummary.build(ledger, session_id)
-            decoded = connections.market.feed.packets_received
-            return Day(summary, truth(url), session_id, home / "ledger.sqlite3", decoded)
+            decoded = connections.market.feed.packets_by_connection
+            return Day(summary, truth(url), session_id, home / "ledger.sqlite3", packets_sent(url), decoded)
 
     return run
 

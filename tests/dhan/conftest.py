@@ -98,6 +98,11 @@ class Exchange:
         return self._ask("GET", "truth")
 
     @property
+    def packets_by_connection(self):
+        counts = self.truth["feed_packets_by_connection"]
+        return [{int(code): count for code, count in connection.items()} for connection in counts]
+
+    @property
     def clock(self):
         return self._ask("GET", "clock")
 

@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -251,12 +251,13 @@ def test_candles_of_the_day_come_ascending_and_without_the_unfinished():
         "open": [1, 24510.05, 24500.0, 0], "high": [1, 24511, 24512, 0], "low": [1, 24509, 24499.95, 0],
         "close": [1, 24510, 24510.05, 0], "volume": [0, 0, 0, 0], "open_interest": [],
     }  # fmt: skip
-    found = readings.index_candles(parsed(columns), day)
+    found = readings.candles(parsed(columns), day, day)
     assert [candle.start_ms // 1000 - start for candle in found] == [0, 60]
     assert (found[0].open_paise, found[0].low_paise, found[1].open_paise) == (24500_00, 24499_95, 24510_05)
-    assert readings.index_candles(parsed({"timestamp": [], "open": []}), day) == ()
+    assert readings.candles(parsed({"timestamp": [], "open": []}), day, day) == ()
+    assert len(readings.candles(parsed(columns), day - timedelta(days=1), day)) == 3
     with pytest.raises(wire.WireError, match="one length"):
-        readings.index_candles(parsed(columns | {"low": [1]}), day)
+        readings.candles(parsed(columns | {"low": [1]}), day, day)
 
 
 @given(

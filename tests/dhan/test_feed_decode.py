@@ -68,6 +68,7 @@ def test_a_golden_packet_means_what_the_specification_says(name):
     decoder = Decoder()
     assert decoder.decode(message) == expected
     assert (decoder.packets, decoder.malformed) == (1, 0)
+    assert decoder.packets_by_code == {message[0]: 1}
 
 
 def test_every_packet_of_a_stacked_message_is_decoded_in_order():
@@ -77,6 +78,7 @@ def test_every_packet_of_a_stacked_message_is_decoded_in_order():
     kinds = [type(event).__name__ for event in decoder.decode(message)]
     assert kinds == ["Tick", "Tick", "Tick", "Disconnect"]
     assert (decoder.packets, decoder.malformed) == (6, 0)
+    assert decoder.packets_by_code == {2: 2, 0: 1, 8: 1, 6: 1, 50: 1}
 
 
 @given(paise=st.integers(5, 5_000_00))
@@ -156,6 +158,7 @@ def test_a_ticker_whose_header_is_known_is_decoded_as_the_first_one_was(before, 
     message = before + ticker(0.0, segment=segment)[:8] + price + struct.pack("<I", ltt)
     assert repr(knowing.decode(message)) == repr(fresh.decode(message))
     assert knowing.packets == fresh.packets + 2
+    assert knowing.packets_by_code == fresh.packets_by_code | {2: fresh.packets_by_code[2] + 2}
 
 
 def test_a_hundred_thousand_random_messages_raise_nothing():

@@ -150,9 +150,11 @@ def test_lock_step_counts_agree_and_no_slice_is_late(market, contract, up):
 
 
 def test_after_a_reset_the_feed_is_back_with_all_it_watched(market, contract, up, wait_for):
+    earlier = len(market.packets_by_connection)
     listener = up()
     listener.feed.watch([INDEX, contract.security])
     market.advance(5)
+    wait_for(lambda: listener.feed.packets_by_connection == market.packets_by_connection[earlier:])
     market.fault("feed_reset")
     market.advance(1)
     wait_for(lambda: len(listener.all(FeedConnected)) == 2)
@@ -161,6 +163,8 @@ def test_after_a_reset_the_feed_is_back_with_all_it_watched(market, contract, up
     market.advance(10)
     wait_for(lambda: {tick.security for tick in listener.all(Tick)[before:]} == {INDEX, contract.security})
     assert listener.feed.messages_sent == 4
+    wait_for(lambda: listener.feed.packets_by_connection == market.packets_by_connection[earlier:])
+    assert [sorted(counts) for counts in listener.feed.packets_by_connection] == [[2, 6, 8], [2, 6, 8]]
 
 
 def test_805_is_grave_and_waits_long(market, up, wait_for):

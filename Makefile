@@ -50,7 +50,7 @@ check: setup ## lint, format, types, layers
 	@$(BIN)/lint-imports
 
 faults: setup ## killed at every step and at 500 random moments, on both databases (ARGS='--random 50 --seed 3')
-	@BOT_FAULT_ROUNDS=200 $(BIN)/python -m pytest tests/faults --every-point --random 500 $(ARGS)
+	@BOT_FAULT_ROUNDS=200 $(BIN)/python -m pytest tests/faults -n 2 --dist worksteal --every-point --random 500 $(ARGS)
 
 bench: setup ## speed, as ratios within one run
 	@for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done

@@ -8,6 +8,7 @@ Invariants:
 
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
+from functools import partial
 from typing import Any
 
 from strategy.events import Side
@@ -62,7 +63,7 @@ def record_intent(database: Database, intent: IntentRecord, *, already_sent: boo
 
     def work(transaction: Transaction) -> None:
         if not already_sent:
-            _check_fence(transaction, database.share_lock, intent)
+            _check_fence(transaction.rows, database.share_lock, intent.session_id, intent.fence)
         if transaction.run(_NEW_INTENT, *row):
             for order in orders:
                 transaction.run(_NEW_ORDER, intent.session_id, intent.intent, *order)
@@ -75,6 +76,11 @@ def record_intent(database: Database, intent: IntentRecord, *, already_sent: boo
             )
 
     database.write(work, urgent=True)
+
+
+def demand_lease(database: Database, session_id: str, fence: int) -> None:
+    """Return where `fence` is the session's current one; LeaseLost otherwise."""
+    _check_fence(partial(database.rows, urgent=True), "", session_id, fence)
 
 
 def record_order_event(database: Database, event: OrderEventRecord) -> None:
@@ -130,11 +136,11 @@ def fills(database: Database, session_id: str) -> tuple[tuple[str, int, Side, Fi
     return tuple((row[2], row[0], Side(row[1]), decode(row[2:])) for row in database.rows(_FILLS, session_id))
 
 
-def _check_fence(transaction: Transaction, share_lock: str, intent: IntentRecord) -> None:
-    found = transaction.rows(_FENCE + share_lock, intent.session_id)
+def _check_fence(rows: Rows, share_lock: str, session_id: str, fence: int) -> None:
+    found = rows(_FENCE + share_lock, session_id)
     current, owner = found[0] if found else (None, None)
-    if current != intent.fence or not owner:
-        raise LeaseLost(lease_lost_text(intent.session_id, intent.fence, current, owner))
+    if current != fence or not owner:
+        raise LeaseLost(lease_lost_text(session_id, fence, current, owner))
 
 
 def _intents(rows: Rows, wire: Wire, also: str, *values: Any) -> tuple[IntentRecord, ...]:

@@ -10,6 +10,7 @@ database gets out. migrate(url) first; a Ledger on a schema that is not this cod
                session_ids(day=, underlying=, mode=) · key_of(session_id)
                record_arming(ArmingRecord) · armings(account, underlying, since)
     orders     record_intent(IntentRecord)       one commit; LeaseLost when its fence is not the current one
+               demand_lease(session_id, fence)   the same question, and nothing is written
                record_order_event(OrderEventRecord) · record_fill(FillRecord) -> bool (False: known already)
                intents(session_id) · order_events(client_order_id)
                fills(session_id) [(client_order_id, intent, side, FillRecord)]
@@ -157,6 +158,10 @@ class Ledger:
         `already_sent` is for an intent read back from the journal: it happened, so the lease is not asked.
         """
         orders.record_intent(self._database, intent, already_sent=already_sent)
+
+    def demand_lease(self, session_id: str, fence: int) -> None:
+        """Return where `fence` is the session's current one; LeaseLost otherwise. Writes nothing."""
+        orders.demand_lease(self._database, session_id, fence)
 
     def record_order_event(self, event: OrderEventRecord) -> None:
         """One thing learnt about an order."""

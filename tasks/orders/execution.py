@@ -7,7 +7,8 @@ Invariants:
 1. An intent is in the ledger before the first of its orders is sent. While the ledger is unavailable an entry
    is refused; an exit goes out with its intent in the local journal (fsynced), which the ledger takes in
    later.
-2. Once the lease is lost nothing is placed, modified or cancelled any more; reading goes on.
+2. Once the lease is lost nothing is placed, modified or cancelled any more, also of what was committed before
+   (`fence`); reading goes on.
 3. Every request gets exactly one reply, whatever the broker's adapter does.
 4. A call that hangs holds up neither the loop nor, with more than one worker, an order of another intent; from three
    workers on, reading has threads of its own. One worker does everything in order (lock-step).
@@ -27,11 +28,12 @@ from strategy.events import Fill, IntentClosed, Side, Tick, Timer
 from strategy.order_news import recall
 from strategy.orders import Answer, Ask, FillStep, OrderFact, OrderPolicy, Purpose, PushesMissed, Reply, Request
 from tasks.broker import Broker, BrokerError, NewOrder, OrderUpdate, RateLimited
-from tasks.clock import Deadline, pause
+from tasks.clock import Deadline, pause, real_now_ms
 from tasks.feed import FeedConnected, FeedName
 from tasks.inbox import Inbox
 from tasks.ledger import LeaseLost, LedgerRefused, LedgerUnavailable
 from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord
+from tasks.orders.fence import Fence
 from tasks.orders.journal import Journal, OrderLedger, replay_journal
 from tasks.orders.lane import Lane
 from tasks.orders.records import (
@@ -81,7 +83,7 @@ class Execution:
         self._inbox = inbox
         self._now_ms = now_ms
         self._session_id = session_id
-        self._fence = fence
+        self._fence = Fence(ledger, session_id, fence)
         self._policy = policy
         self._product = product
         self._desk = Desk(prefix=prefix)
@@ -90,7 +92,6 @@ class Execution:
         self._heard: list[Heard] = []
         self._submitted: Enter | Exit | None = None  # what is being committed
         self._withheld: dict[int, tuple[Answer, str]] = {}  # intents that may not be sent, and why
-        self._lease_lost = ""
         self._journal = Journal(journal_path)
         self._scribe = Scribe(ledger, self._journal, self._complain)
         readers = workers // 3
@@ -236,29 +237,30 @@ class Execution:
             return None
         if request.ask is Ask.PLACE:
             answer, why = self._withheld.get(self._intent_of(request.client_order_id), (None, ""))
-            if self._lease_lost:
-                answer, why = Answer.REJECTED, self._lease_lost
-            return None if answer is None else self._reply(request, answer, why)
-        if self._lease_lost:
-            reply = self._reply(request, Answer.NOTHING_SENT, self._lease_lost)
-            return replace(reply, retry_after_ms=LEASE_LOST_RETRY_MS)
-        return None
+            if answer is not None:
+                return self._reply(request, answer, why)
+        return self._fenced_reply(request) if self._fence.lost else None
+
+    def _fenced_reply(self, request: Request) -> Reply:
+        if request.ask is Ask.PLACE:
+            return self._reply(request, Answer.REJECTED, self._fence.lost)
+        reply = self._reply(request, Answer.NOTHING_SENT, self._fence.lost)
+        return replace(reply, retry_after_ms=LEASE_LOST_RETRY_MS)
 
     # the commit
 
     def _commit(self, commit: Commit) -> None:
         """Have the ledger take the intent, or decide what happens without it."""
         assert self._submitted is not None, "only what was submitted is committed"
-        record = intent_record(self._submitted, commit.orders, session_id=self._session_id, fence=self._fence)
-        if self._lease_lost:
-            self._withheld[commit.intent] = (Answer.REJECTED, self._lease_lost)
+        record = intent_record(self._submitted, commit.orders, session_id=self._session_id, fence=self._fence.number)
+        if self._fence.lost:
+            self._withheld[commit.intent] = (Answer.REJECTED, self._fence.lost)
             return
         try:
             self._record_patiently(record)
         except LeaseLost as lost:
-            self._lease_lost = f"the lease is lost: {lost}"
-            self._withheld[commit.intent] = (Answer.REJECTED, self._lease_lost)
-            self._complain("lease_lost", f"no order is sent any more: {lost}")
+            self._lose_lease(lost)
+            self._withheld[commit.intent] = (Answer.REJECTED, self._fence.lost)
         except LedgerUnavailable as away:
             if record.purpose == Purpose.EXIT:
                 self._send_without_ledger(record, away)
@@ -268,6 +270,7 @@ class Execution:
     def _record_patiently(self, record: IntentRecord) -> None:
         deadline = Deadline(COMMIT_PATIENCE_S)
         while True:
+            self._fence.asked(real_now_ms())
             try:
                 self._ledger.record_intent(record)
             except LedgerRefused:
@@ -278,6 +281,10 @@ class Execution:
                 pause(COMMIT_PAUSE_S)
             else:
                 return
+
+    def _lose_lease(self, lost: LeaseLost) -> None:
+        if self._fence.lose(lost):
+            self._complain("lease_lost", f"no order is sent any more: {lost}")
 
     def _send_without_ledger(self, record: IntentRecord, away: LedgerUnavailable) -> None:
         text = f"exit intent {record.intent} goes out without the ledger ({away})"
@@ -298,9 +305,23 @@ class Execution:
     def _perform(self, request: Request) -> None:
         reply = self._reply(request, Answer.UNKNOWN, "the broker's adapter failed; its error is in the log")
         try:
-            reply = self._answer(request)
+            reply = self._unfit_reply(request) or self._answer(request)
         finally:
             self._inbox.put(replace(reply, at_ms=self._now_ms()))
+
+    def _unfit_reply(self, request: Request) -> Reply | None:
+        """What is answered instead of sending, where this process may have been replaced since the commit."""
+        if request.ask is Ask.LOOK_UP:
+            return None
+        try:
+            self._fence.demand()
+        except LeaseLost as lost:
+            self._lose_lease(lost)
+            return self._fenced_reply(request)
+        except LedgerUnavailable as away:
+            if request.ask is Ask.PLACE and request.side is Side.BUY:
+                return self._reply(request, Answer.NOTHING_SENT, f"ledger: {away}")
+        return None
 
     def _answer(self, request: Request) -> Reply:
         try:

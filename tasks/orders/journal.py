@@ -32,6 +32,10 @@ class OrderLedger(Protocol):
         """Commit the intent and its orders; `already_sent` records what happened without asking the lease."""
         ...
 
+    def demand_lease(self, session_id: str, fence: int) -> None:
+        """Return where `fence` is the current one; LeaseLost otherwise."""
+        ...
+
     def record_order_event(self, event: OrderEventRecord) -> None:
         """One thing learnt about an order."""
         ...

@@ -20,6 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, metavar="S", help="of the random moments")
 
 
+def pytest_report_header(config: pytest.Config) -> str:
+    """What it takes to draw the same random kills again."""
+    return f"random kills: about {config.getoption('random', 0)}, --seed {config.getoption('seed', 1)}"
+
+
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A simulator and a runner; each play begins its day anew."""
@@ -46,7 +51,7 @@ def play(stage: Stage, record_property: Callable[[str, object], None]) -> Callab
     return played
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     """One line per point: how often it was played, how many kills that were, and what went wrong."""
     sums: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for outcome in ("passed", "failed"):
@@ -59,7 +64,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
                         line[column] += told[column]
     if not sums:
         return
-    table = Table("point", *("plays", "kills", "falls", *COLUMNS), title="killed and started again")
+    seed = config.getoption("seed", default=1)
+    table = Table("point", *("plays", "kills", "falls", *COLUMNS), title=f"killed and started again (seed {seed})")
     columns = ("plays", "kills", "falls", *COLUMNS)
     for point in sorted(sums):
         table.add_row(point, *(str(sums[point][column]) for column in columns))

@@ -23,6 +23,7 @@ import requests
 from tasks.clock import Deadline, pause, real_now_ms
 from tasks.ledger.records import CommandRecord
 from tasks.ledger.store import Ledger
+from tasks.orders.fence import FRESH_MS
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 
 from .verdict import Verdict, judge
@@ -245,6 +246,7 @@ class Stage:
         # The second one waits as well, before it sends anything, so that the first finds the broker as it left it.
         second = self.start(play, ledger_url, home, Kill(step="timer", nth=1), hangs_until="second may go on")
         wait_until(lambda: passed(home) == [step, "timer"])
+        pause(FRESH_MS / 1000)  # nobody is replaced sooner: a lease runs out, or an operator has waited for an answer
         before = len(self.market.truth()["orders"])
         (home / "first may go on").touch()
         self.runner.wait(hung)

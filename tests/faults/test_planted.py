@@ -23,8 +23,17 @@ def test_a_planted_fault_turns_the_verdict_red(planted, stage, sqlite_ledger_url
     assert verdict.wrong["unflat"], f"{planted} leaves something open: {verdict}"
 
 
-@pytest.mark.parametrize("step", ["entry intent, before the commit", "exit intent, before the commit"])
-def test_who_was_replaced_while_it_hung_sends_nothing_more(step, stage, ledger_url):
+HANGS = (
+    ("entry intent, before the commit", "postgres"),
+    ("exit intent, before the commit", "sqlite"),
+    ("entry intent, committed", "sqlite"),
+    ("exit intent, committed", "postgres"),
+)
+
+
+@pytest.mark.parametrize(("step", "database"), HANGS)
+def test_who_was_replaced_while_it_hung_sends_nothing_more(step, database, stage, request):
+    ledger_url = request.getfixturevalue(f"{database}_ledger_url")
     verdict, sent = stage.play_zombie(Play(), ledger_url, step=step, nth=2)
     assert sent == 0, verdict
     assert verdict.fell == 0, verdict

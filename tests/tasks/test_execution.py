@@ -28,6 +28,7 @@ from tasks.broker import (
     OrderUpdate,
     RateLimited,
 )
+from tasks.clock import real_now_ms
 from tasks.feed import FeedConnected, FeedName
 from tasks.inbox import Inbox
 from tasks.ledger.records import SessionKey
@@ -456,13 +457,16 @@ def test_a_definite_refusal_ends_the_intent(floor, fault, alert, kind):
     assert floor.kinds() == ["SENT", "REFUSED"]
 
 
-@pytest.mark.parametrize("fault", ["unavailable", "limited"])
-def test_of_an_unsent_entry_nothing_remains(floor, fault):
+@pytest.mark.parametrize(("fault", "why"), [("unavailable", "connection refused"), ("limited", "too many requests")])
+def test_of_an_unsent_entry_nothing_remains_and_people_hear_why(floor, fault, why):
     floor.exchange.faults = [fault]
     intent = floor.enter()
     floor.run(until_closed=True)
     assert floor.ends() == {intent: Outcome.CANCELLED}
     assert not floor.exchange.placed
+    [said] = [one for one in floor.heard if isinstance(one, Alert)]
+    assert said.kind == "entry_not_sent"
+    assert said.message.endswith(f"is dropped, nothing was sent: {why}")
 
 
 def test_an_exit_outlasts_a_broker_that_is_down_for_minutes(floor):
@@ -605,6 +609,33 @@ def test_a_lost_lease_stops_everything_but_reading(floor):
     floor.run(10, until_closed=True)
     assert floor.filled(1) == 65, "what fills is still known"
     assert [record.intent for record in floor.ledger.intents(KEY.session_id)] == [1]
+
+
+@pytest.mark.parametrize("hung", ["before the order is sent", "while the order rests"])
+def test_who_hung_after_the_commit_asks_for_the_lease_before_anything_goes_out(floor, monkeypatch, hung):
+    floor.exchange.fills = "none"
+    if hung == "before the order is sent":
+        commit = floor.ledger.record_intent
+
+        def commit_and_hang(intent, **options):
+            commit(intent, **options)
+            replaced()
+
+        monkeypatch.setattr(floor.ledger, "record_intent", commit_and_hang)
+
+    def replaced():
+        floor.ledger.leases.take_over(KEY, "another", floor.at_ms)
+        monkeypatch.setattr("tasks.orders.fence.real_now_ms", lambda: real_now_ms() + 2_000)
+
+    number = floor.exit()
+    if hung == "while the order rests":
+        floor.run(2)
+        replaced()
+    floor.run(30)
+    writes = [call.split()[0] for call in floor.exchange.calls if call.split()[0] not in {"find", "book"}]
+    assert writes == ([] if hung == "before the order is sent" else ["place"]), "another process trades now"
+    assert "lease_lost" in floor.alerts()
+    assert floor.ends() == ({number: Outcome.REJECTED} if not writes else {})
 
 
 def test_a_hanging_request_does_not_hold_up_the_exit_of_another_order(wide_floor):

@@ -19,14 +19,15 @@ from strategy.instruments import INDICES, OptionType, Underlying
 from strategy.params import Mode
 from tasks.clock import IST, real_now_ms, real_today
 from tasks.connect import market_now_ms, open_ledger, open_notifier
-from tasks.evening.analytics import render_analytics
+from tasks.evening.analytics import real_results, render_analytics
 from tasks.evening.packing import record_packed
 from tasks.evening.period import analyse_days, read_period, session_name
 from tasks.evening.prices import contract_note, price_orders, render_charges
 from tasks.evening.replay import DIFFERENT, prove, record_verdict
 from tasks.evening.sessions import which_session
 from tasks.evening.tables import figure_rows, filter_words, render_markdown
-from tasks.evening.twin import record_twins
+from tasks.evening.twin import KIND as TWIN
+from tasks.evening.twin import has_twin, record_twins, twin_line, twin_trades
 from tasks.ledger.store import Ledger
 from tasks.logs import logged
 from tasks.notify.texts import day_reported, period_reported, replay_differs
@@ -188,14 +189,16 @@ def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
         record_packed(ledger, session_id)
         verdict = prove(ledger, session_id)
         record_verdict(ledger, session_id, verdict)
-        if settings.paper_twin and key.mode != Mode.PAPER:
+        if has_twin(ledger, session_id):
             record_twins(ledger, session_id)
         report = report_path(settings.home, session_id)
         summary = DaySummary.build(ledger, session_id, report=report)
         chart_png = write_report(ledger, summary, report)
+        twins = twin_trades(ledger.decisions(session_id, TWIN), real_results(summary))
     lines = [
         result_line(summary),
         f"gross {render_rupees(summary.gross_paise, signed=True)}, charges {render_rupees(summary.charges_paise)}",
+        *([twin_line(twins, summary.trade_count)] if twins else []),
         str(verdict),
         f"report {report}",
     ]
@@ -217,8 +220,10 @@ def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
 def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | None:
     """Write the page; return the day's chart, or None for a day without candles."""
     session_id = summary.session_id
-    params = ledger.starts(session_id)[-1].params
-    candles = ledger.candles(session_id, int(params["candle_seconds"]))
+    starts = ledger.starts(session_id)
+    # A day whose preflight failed has a session and no start: there are no settings, and no candle.
+    params = starts[-1].params if starts else {}
+    candles = ledger.candles(session_id, int(params["candle_seconds"])) if params else ()
     decisions = ledger.decisions(session_id)
     page = render_day_report(summary, candles, decisions, params, ticks=ledger.ticks(session_id))
     write_page(path, page)

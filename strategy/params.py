@@ -340,6 +340,14 @@ class Params(BaseModel):
         "What a session does when its process is told to end: squareoff closes, hand_over leaves it to the next start.",
     )
 
+    # After the close; no rule reads it
+    paper_twin: bool = _setting(
+        True,
+        "Paper twin",
+        "on/off",
+        "In the evening the same decisions are filled as on paper, to say what execution cost. Not in paper mode.",
+    )
+
     @model_validator(mode="wrap")
     @classmethod
     def _list_every_fault(cls, given: Any, build: ModelWrapValidatorHandler[Self]) -> Self:

@@ -85,8 +85,6 @@ class Settings(BaseSettings):
     broker_backstop: bool = False
     # Whether each step of a trailing stop is worth a message.
     notify_stop_moves: bool = False
-    # Whether the evening fills the session's decisions by the paper broker's rule as well, to say what execution cost.
-    paper_twin: bool = True
     force_ipv4: bool = True
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -27,6 +27,11 @@ def closed_trades(summary: DaySummary) -> list[TradeLine]:
     return sorted((t for t in summary.trades if t.exited_at is not None), key=lambda t: t.exited_at or t.entered_at)
 
 
+def real_results(summary: DaySummary) -> dict[int, int]:
+    """What each closed trade brought before charges, paise."""
+    return {trade.trade: trade.gross_paise for trade in closed_trades(summary)}
+
+
 def day_trade_metrics(summary: DaySummary) -> TradeMetrics:
     """The metrics of the day's closed trades, net of charges."""
     closed = closed_trades(summary)

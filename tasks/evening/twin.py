@@ -8,12 +8,14 @@ Invariants:
 1. It decides nothing: each intent of the session has one twin, of as many units as the intent really filled.
 2. A twin is a decision row of kind "twin", never an order, a fill or a position.
 3. An intent without a quote after its decision has no twin, and its trade none; the sum says how many are missing.
+4. Whether a session has one is its own setting, `paper_twin`, which the ledger keeps with each start; no rule reads it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from strategy.events import Side, Tick
+from strategy.params import Mode
 from tasks.ledger.records import DecisionRecord, IntentRecord
 from tasks.ledger.store import Ledger
 from tasks.pages.money import render_rupees
@@ -34,6 +36,13 @@ class TwinTrade:
     def cost_paise(self) -> int:
         """What execution cost."""
         return self.twin_paise - self.real_paise
+
+
+def has_twin(ledger: Ledger, session_id: str) -> bool:
+    """Whether the session asked for a twin; on paper it would be itself."""
+    starts = ledger.starts(session_id)
+    asked = bool(starts) and bool(starts[-1].params.get("paper_twin", True))
+    return asked and ledger.key_of(session_id).mode != Mode.PAPER
 
 
 def paper_price(side: Side, quote: Tick, tick_size_paise: int) -> int | None:

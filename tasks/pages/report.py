@@ -18,7 +18,7 @@ from strategy.events import Tick
 from strategy.metrics import TradeMetrics
 from strategy.params import Params
 from tasks.clock import ist
-from tasks.evening.analytics import by_exit_reason, closed_trades, day_trade_metrics, figures
+from tasks.evening.analytics import by_exit_reason, closed_trades, day_trade_metrics, figures, real_results
 from tasks.evening.replay import KIND as REPLAY
 from tasks.evening.twin import SLIPPAGE_PAISE, twin_line, twin_trades
 from tasks.ledger.records import CandleRecord, DecisionRecord
@@ -64,7 +64,7 @@ def render_day_report(
     )
     spec = day_chart_spec(picture, width="container") if candles else None
     verdicts = [decision for decision in decisions if decision.kind == REPLAY]
-    twins = twin_trades(decisions, {trade.trade: trade.gross_paise for trade in closed_trades(summary)})
+    twins = twin_trades(decisions, real_results(summary))
     return page_template("day_report.html.j2").render(
         summary=summary,
         still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,

@@ -27,6 +27,7 @@ from tasks.connect import Connections, open_broker
 from tasks.evening.packing import record_packed
 from tasks.evening.prices import price_orders
 from tasks.evening.reconciliation import compare_session
+from tasks.evening.replay import prove
 from tasks.ledger.store import Ledger
 from tasks.ledger.tables import LedgerTable
 from tasks.pages.money import render_rupees
@@ -295,9 +296,11 @@ def run_evening(session_id):
     assert states == ["Matched", "Reported"]
 
 
-def test_the_evening_twice_leaves_every_table_as_it_was(evening, place):
+def test_the_evening_twice_leaves_every_table_as_it_was(evening, place, web_hook):
     run_evening(evening.session_id)
     first = dump(f"sqlite:///{place}")
+    assert twins(place, evening) == 4, "each of two entries and exits has its twin"
+    assert "against the paper broker's fills" in web_hook.heard[-1]["message"]
     with closing(sqlite3.connect(place)) as connection:
         script = "\n".join(connection.iterdump())
     evening.call("POST", "/control/advance", json={"seconds": 5})
@@ -305,6 +308,29 @@ def test_the_evening_twice_leaves_every_table_as_it_was(evening, place):
     assert dump(f"sqlite:///{place}") == first
     with closing(sqlite3.connect(place)) as connection:
         assert "\n".join(connection.iterdump()) == script
+
+
+def twins(path, evening):
+    with closing(Ledger(f"sqlite:///{path}")) as ledger:
+        return len(ledger.decisions(evening.session_id, "twin"))
+
+
+def test_a_session_that_wants_no_twin_has_none(evening, place, web_hook):
+    alter(place, "UPDATE session_start SET params = json_set(params, '$.paper_twin', json('false'))")
+    assert analytics(session_id=evening.session_id, return_state=True).name == "Reported"
+    assert twins(place, evening) == 0
+    assert "paper broker" not in web_hook.heard[-1]["message"]
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        assert prove(ledger, evening.session_id).state == "same", "it is no part of any decision"
+
+
+def test_a_day_that_never_started_has_its_report_too(evening, place):
+    """Preflight refused it: there is a session, and no start with settings."""
+    with closing(Ledger(f"sqlite:///{place}")) as ledger:
+        unstarted = replace(ledger.key_of(evening.session_id), day=DAY - timedelta(days=1))
+        ledger.open_session(unstarted, salt="xxx")
+    state = analytics(session_id=unstarted.session_id, return_state=True)
+    assert (state.name, state.message) == ("Reported", "no trades")
 
 
 def test_the_evening_twice_leaves_every_table_as_it_was_on_postgresql(

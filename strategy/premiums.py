@@ -12,6 +12,9 @@ from math import ceil, erf, exp, floor, log, pi, sqrt
 
 RATE = 0.065
 TICK_PAISE = 5
+# A usual half-spread of the simulated market: so much, and such a share of the premium.
+HALF_SPREAD_PAISE = 2.5
+HALF_SPREAD_SHARE = 0.0012
 AT_THE_MONEY_VOLATILITY = 0.13
 YEAR_MS = 365 * 24 * 3600 * 1000
 _SQRT_TWO = sqrt(2.0)
@@ -114,7 +117,7 @@ def quote_of(  # noqa: PLR0917 (compiled)
     years = max(left_ms, 0) / YEAR_MS
     at_strike = smile_at(volatility, spot, strike, years)
     fair = 100.0 * value_of(spot, strike, years, at_strike, is_call, RATE)
-    half_spread = (2.5 + 0.0012 * fair) * spread
+    half_spread = (HALF_SPREAD_PAISE + HALF_SPREAD_SHARE * fair) * spread
     last = max(TICK_PAISE, int(fair * 0.2 + 0.5) * TICK_PAISE)
     bid = max(0, floor((fair - half_spread) * 0.2) * TICK_PAISE)
     ask = max(TICK_PAISE, ceil((fair + half_spread) * 0.2) * TICK_PAISE)

@@ -36,7 +36,7 @@ from strategy.instruments import INDICES, Contract, Index, OptionType, nearest_e
 from strategy.params import Mode, Params
 from tasks.broker import Broker
 from tasks.broker.dhan import DhanBroker, Tokens
-from tasks.broker.limits import BrokerLimits, NoLimits
+from tasks.broker.limits import BrokerLimits, Limits, NoLimits
 from tasks.broker.paper import PaperBroker
 from tasks.broker.tokens import TokenSource
 from tasks.clock import (
@@ -212,7 +212,11 @@ def open_broker(
 
 @contextmanager
 def open_dhan(
-    settings: Settings, *, tokens: Tokens | None = None, now_ms: Callable[[], int] | None = None
+    settings: Settings,
+    *,
+    tokens: Tokens | None = None,
+    now_ms: Callable[[], int] | None = None,
+    limits: Limits | None = None,
 ) -> Iterator[DhanBroker]:
     """The adapter itself, as who only reads candles needs it: Dhan, or the simulator where its address is set."""
     dhan = DhanBroker(
@@ -220,7 +224,7 @@ def open_dhan(
         tokens=tokens or tokens_for(settings),
         api_url=settings.api_url,
         now_ms=now_ms or (lambda: market_now_ms(settings)),
-        limits=NoLimits() if settings.rehearsing else BrokerLimits(),
+        limits=limits or (NoLimits() if settings.rehearsing else BrokerLimits()),
         force_ipv4=settings.force_ipv4,
     )
     try:

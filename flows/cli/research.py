@@ -9,14 +9,69 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from flows.cli.options import HOME, settings_of
+from flows.cli.options import HOME, IndexName, settings_of
 
 
 def register(app: App) -> None:
     """Add the commands to `bot`."""
+    app.command(download)
     app.command(backtest)
     app.command(sweep)
     app.command(check_lookahead)
+
+
+def download(
+    *,
+    index: IndexName = "NIFTY",
+    from_: Annotated[date, Parameter(name="--from")],
+    to: date | None = None,
+    strikes: int | None = None,
+    home: Path = HOME,
+) -> int:
+    """Fetch the broker's one-minute candles as files for backtests and sweeps. Started again, it goes on.
+
+    Args:
+        index: which one.
+        from_: the first day; whole months are fetched, the broker has about five years.
+        to: the last day; today if not given and the market has closed, else yesterday.
+        strikes: also the nearest expiry's options, so many strikes beyond where the index has been in the last month.
+            The broker forgets them when they expire: fetch them every evening.
+        home: where the files go, under candles.
+    """
+    from datetime import timedelta
+
+    from rich.console import Console
+
+    from strategy.instruments import INDICES, Underlying
+    from tasks.backtest.download import download_index, download_options, is_over, strikes_around
+    from tasks.broker import BrokerError
+    from tasks.broker.limits import BrokerLimits
+    from tasks.clock import ist
+    from tasks.connect import market_now_ms, open_dhan
+    from tasks.instruments import InstrumentMaster, MasterRefused
+    from tasks.settings import Settings
+
+    settings, chosen = Settings(), INDICES[Underlying(index)]
+    folder = home.resolve() / "candles"
+    with _plain_errors(BrokerError, MasterRefused), open_dhan(settings, limits=BrokerLimits()) as source:
+        now_ms = market_now_ms(settings)
+        today = ist(now_ms).date()
+        last = min(to or date.max, today if is_over(today, now_ms) else today - timedelta(days=1))
+        if from_ > last:
+            raise ValueError(f"expected a first day that is over, found {from_}; the last one is {last}")
+        with _progress("months") as hear:
+            files = download_index(source, chosen, folder / index, first=from_, last=last, hear=hear)
+        for file in files:
+            print(file)
+        if strikes is not None:
+            master = InstrumentMaster.of_day(settings, today)
+            contracts = master.contracts(chosen, master.expiries(chosen)[0])
+            wanted = strikes_around(files, chosen, strikes)
+            with _progress("contracts") as hear:
+                print(download_options(source, contracts, wanted, folder / f"{index}-options", last=last, hear=hear))
+        missing = [file for file in files if file.asked and not file.candles]
+        Console(stderr=True).print(f"next: bot backtest --data {folder / index}", soft_wrap=True)
+    return 1 if missing else 0
 
 
 def backtest(
@@ -29,6 +84,7 @@ def backtest(
     spread: float = 1.875,
     volatility: float = 0.13,
     folds: int = 1,
+    options: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     json: Path | None = None,
     home: Path = HOME,
 ) -> int:
@@ -37,7 +93,7 @@ def backtest(
     Args:
         data: recordings of the index, CSV or Parquet: one-minute bars (Instrument,Date,Time,Open,High,Low,Close),
             five-second candles (close time, high, low, close), or ticks (at_ms,security,price_paise);
-            ledger:SESSION is what one of our own sessions recorded.
+            a folder stands for the files in it; ledger:SESSION is what one of our own sessions recorded.
         from_: the first day; the recordings' first if not given. Days before it warm the indicators up.
         to: the last day; the recordings' last if not given.
         set: a setting of the rules, `--set candle_seconds=60`; may be repeated.
@@ -45,6 +101,8 @@ def backtest(
         spread: half-spread in units of the simulated market's; 1.24 is usual, 1.875 the widest.
         volatility: implied volatility at the money.
         folds: show so many stretches of the days by themselves as well.
+        options: recorded one-minute candles of contracts, as `bot download --strikes` writes them: their premiums are
+            taken where there are any, and it is said which trades were made at them.
         json: write the result for programs to this file.
         home: where the report goes.
     """
@@ -60,6 +118,7 @@ def backtest(
             last=to,
             model=MarketModel(volatility=volatility, spread=spread, slippage_paise=slippage_paise),
             folds=folds,
+            options=tuple(options or ()),
         )
         with _progress("days") as hear:
             result = run_backtest(request, progress=lambda done, days, _: hear(done, days))

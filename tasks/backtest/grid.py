@@ -32,7 +32,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from strategy.params import Params
+from strategy.recordings import RecordingError
 from tasks.backtest.market import MarketModel
+from tasks.backtest.prices import files_of
 
 COMBINATIONS_MAX: Final = 5_000_000
 # What combinations have in common: computed once for all that agree on it, so these are tried together.
@@ -142,6 +144,10 @@ def read_grid(file: Path) -> Grid:
         raise GridError(f"expected YAML in {file}, found {error}") from error
     except ValidationError as error:
         raise GridError(f"{file} cannot be swept:\n{error}") from error
+    try:
+        recorded = files_of((file.parent / name).resolve() for name in read.data)
+    except RecordingError as error:
+        raise GridError(str(error)) from error
     axes = {name: tuple(span.values() if isinstance(span, _Span) else span) for name, span in read.grid.items()}
     unknown = sorted((axes.keys() | read.settings.keys()) - Params.model_fields.keys())
     if unknown:
@@ -168,7 +174,7 @@ def read_grid(file: Path) -> Grid:
         text = json.dumps(chosen, default=str, sort_keys=True)
         combinations.append(Combination(key=hashlib.sha256(text.encode()).hexdigest()[:16], chosen=chosen))
     return Grid(
-        files=tuple((file.parent / name).resolve() for name in read.data),
+        files=recorded,
         first=read.first,
         last=read.last,
         settings=read.settings,

@@ -41,18 +41,21 @@ _PAUSE_MS = 20 * MINUTE_MS
 
 
 class OptionQuote(NamedTuple):
-    """Last price, best bid (0: nobody bids) and best ask, paise."""
+    """Last price, best bid (0: nobody bids) and best ask, paise; and whether a market said so, or a model."""
 
     last_paise: int
     bid_paise: int
     ask_paise: int
+    recorded: bool = False
 
 
 class Premiums(Protocol):
     """Where option prices come from."""
 
-    def quote(self, past: "PastDay", contract: Contract, spot_paise: int, at_ms: int) -> OptionQuote | None:
-        """What the contract was quoted at; None: nobody knows."""
+    def quote(
+        self, past: "PastDay", contract: Contract, spot_paise: int, at_ms: int, *, turned: bool = False
+    ) -> OptionQuote | None:
+        """What the contract was quoted at; None: nobody knows. `turned`: as if bars went the other way round."""
         ...
 
 
@@ -68,7 +71,15 @@ class MarketModel:
         if not (0 < self.volatility < 5 and 0 <= self.spread < 100 and 0 <= self.slippage_paise < 100_00):
             raise ValueError(f"expected a volatility above 0, spread and slippage of at least 0, found {self}")
 
-    def quote(self, past: "PastDay", contract: Contract, spot_paise: int, at_ms: int) -> OptionQuote:
+    def quote(
+        self,
+        past: "PastDay",
+        contract: Contract,
+        spot_paise: int,
+        at_ms: int,
+        *,
+        turned: bool = False,  # noqa: ARG002  # the price follows the index, whichever way that goes
+    ) -> OptionQuote:
         """Black-Scholes with the simulated market's smile."""
         left_ms = past.expiry_ms - at_ms // MINUTE_MS * MINUTE_MS
         is_call = contract.option_type is OptionType.CE

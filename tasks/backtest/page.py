@@ -10,6 +10,7 @@ import altair as alt
 import jinja2
 import vl_convert
 
+from tasks.backtest.replay import MODELLED
 from tasks.backtest.result import BacktestResult
 from tasks.clock import ist
 from tasks.evening.analytics import figures
@@ -53,6 +54,7 @@ def render_page(result: BacktestResult) -> str:
         gross_paise=sum(trade.gross_paise for trade in result.trades),
         charges_paise=sum(trade.charges_paise for trade in result.trades),
         trades=result.trades[:TRADES_SHOWN],
+        shows_premiums=any(priced != MODELLED for priced in result.priced),
         settings=settings_rows(result.params.model_dump(mode="json")),
     )
 

@@ -32,6 +32,7 @@ Ints: TypeAlias = NDArray[np.int64]
 TICK_COLUMNS = ("at_ms", "security", "price_paise")
 _IST_MS = 19_800_000
 _DAY_MS = 86_400_000
+_PARQUET = (".parquet", ".pq")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def read_days(files: Sequence[Path], instrument: str, security: str) -> tuple[Re
     """
     found: dict[date, Path] = {}
     days: list[RecordedDay] = []
-    for file in files:
+    for file in files_of(files):
         for recorded in _read(file, instrument, security):
             if recorded.day in found:
                 raise RecordingError(
@@ -111,7 +112,7 @@ def days_of_bars(bars: dict[date, list[Bar]], *, minutes: bool) -> Iterator[Reco
     """Each day's bars as ticks, by the rule of `strategy.recordings`."""
     for day, rows in bars.items():
         table = np.array([(bar.at_ms, bar.open_paise, bar.high_paise, bar.low_paise, bar.close_paise) for bar in rows])
-        at_ms, prices, others = (_minute_ticks if minutes else _candle_ticks)(*table.T.astype(np.int64))
+        at_ms, prices, others = (minute_ticks if minutes else _candle_ticks)(*table.T.astype(np.int64))
         count = at_ms.shape[1]
         flat = at_ms.ravel()
         order = np.arange(len(flat))
@@ -153,7 +154,7 @@ def _without_leaps(prices: Ints) -> NDArray[np.bool_]:
     return good
 
 
-def _minute_ticks(start_ms: Ints, open_: Ints, high: Ints, low: Ints, close: Ints) -> tuple[Ints, Ints, Ints]:
+def minute_ticks(start_ms: Ints, open_: Ints, high: Ints, low: Ints, close: Ints) -> tuple[Ints, Ints, Ints]:
     """Times, prices, and prices the other way round: one row per bar, one column per second."""
     rising = close > open_
     corners = np.stack((open_, np.where(rising, low, high), np.where(rising, high, low), close), axis=1)
@@ -182,7 +183,7 @@ def _candle_ticks(close_ms: Ints, _open: Ints, high: Ints, low: Ints, close: Int
 
 def _read(file: Path, instrument: str, security: str) -> Iterator[RecordedDay]:
     try:
-        if file.suffix.lower() in {".parquet", ".pq"}:
+        if file.suffix.lower() in _PARQUET:
             columns = _parquet(file)
             if set(TICK_COLUMNS) <= columns.keys():
                 yield from _tick_days(columns, security, file)
@@ -243,6 +244,33 @@ def _parquet(file: Path) -> dict[str, list[Any]]:
     except ValueError as error:
         raise RecordingError(f"expected Parquet in {file}, found {error}; write it again") from error
     return columns
+
+
+def files_of(names: Iterable[Path]) -> tuple[Path, ...]:
+    """The recordings that are meant: a folder stands for the CSV and Parquet files in it, by name."""
+    found: list[Path] = []
+    for name in names:
+        inside = [file for file in sorted(name.glob("*")) if file.suffix.lower() in {".csv", *_PARQUET}]
+        if name.is_dir() and not inside:
+            raise RecordingError(f"expected CSV or Parquet files in the folder {name}, found none")
+        found += inside or [name]
+    return tuple(found)
+
+
+def columns_of(file: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """The rows of a table that has these columns, as text. Raises RecordingError."""
+    try:
+        if file.suffix.lower() in _PARQUET:
+            rows = csv.DictReader(_lines_of(_parquet(file)))
+        else:
+            rows = csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"expected a readable CSV or Parquet file, found {error}; check the path") from error
+    if not set(columns) <= set(rows.fieldnames or ()):
+        raise RecordingError(
+            f"expected the columns {','.join(columns)} in {file.name}, found {','.join(rows.fieldnames or ['none'])}"
+        )
+    yield from rows
 
 
 def _lines_of(columns: dict[str, list[Any]]) -> Iterator[str]:

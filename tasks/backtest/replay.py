@@ -12,7 +12,7 @@ Invariants:
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from strategy.actions import (
@@ -38,6 +38,7 @@ from strategy.signals import Signals, apply_candle, no_signals
 from tasks.backtest.market import MarketModel, PastDay, Premiums
 
 SECOND_MS = 1_000
+RECORDED, PARTLY, MODELLED = "recorded", "partly recorded", "model"
 Told = Enter | Exit | StopMoved | EntryRefused | Halted | Alert | CandleClosed
 
 
@@ -52,6 +53,7 @@ class DayRun:
     ambiguous_bars: int  # the exit would have been another one had the bar visited its other extreme first
     stale_exits: int  # filled on the last quote of a recording that ended too early
     over: str  # why the session ended
+    priced: tuple[str, ...] = ()  # of each trade: at recorded premiums, partly, or by the model
     told: tuple[Told, ...] = ()
 
 
@@ -74,9 +76,10 @@ class _Course:
     stops: int = 0
     stale_exits: int = 0
     told: list[Told] | None = None
-    contracts: dict[int, Contract] = field(default_factory=dict)  # by trade
+    recorded: dict[str, list[tuple[int, bool]]] = field(default_factory=dict)  # by security, where it changes
+    turned: bool = False  # a bar is played the other way round
 
-    def copied(self) -> "_Course":
+    def copied(self, *, turned: bool = False) -> "_Course":
         """The course so far; what it tells from now on is not kept."""
         return _Course(
             state=self.state,
@@ -86,6 +89,7 @@ class _Course:
             orders=self.orders,
             exits=self.exits,
             stops=self.stops,
+            turned=turned,
         )
 
 
@@ -114,6 +118,14 @@ def day_candles(past: PastDay, seconds: int) -> tuple[Candle, ...]:
     """The candles of a day."""
     recorded = past.recorded
     return candles_of(zip(recorded.at_ms.tolist(), recorded.spot_paise.tolist(), strict=True), seconds)
+
+
+def priced(trade: Trade, spells: Sequence[tuple[int, bool]]) -> str:
+    """Where a trade's premiums come from. `spells`: from when on its contract's quotes were recorded ones, or not."""
+    before = [recorded for at_ms, recorded in spells if at_ms <= trade.entry_at_ms][-1:]
+    during = [recorded for at_ms, recorded in spells if trade.entry_at_ms < at_ms <= trade.exit_at_ms]
+    heard = {*before, *during}
+    return MODELLED if heard <= {False} else RECORDED if heard == {True} else PARTLY
 
 
 class _Replay:
@@ -147,10 +159,11 @@ class _Replay:
         while not course.state.gate.over:
             self.pass_time(course, course.next_timer_ms, len(self.at_ms) - 1)
             self.fill_at_the_end(course)
-        gate = course.state.gate
+        gate, done = course.state.gate, trades(course.state, plan)
         return DayRun(
             past=past,
-            trades=trades(course.state, plan),
+            trades=done,
+            priced=tuple(priced(trade, course.recorded.get(trade.contract.security, ())) for trade in done),
             refusals=Counter(gate.refusals),
             halts=gate.halts,
             ambiguous_bars=ambiguous,
@@ -165,7 +178,7 @@ class _Replay:
             return False
         others = self.past.recorded.other_paise
         assert others is not None
-        other = before.copied()
+        other = before.copied(turned=True)
         for number, spot_paise in zip(range(first, until), others[first:until].tolist(), strict=True):
             self.pass_time(other, self.at_ms[number] - 1, number - 1)
             if other.state.gate.over:
@@ -185,9 +198,13 @@ class _Replay:
         held = [position.contract for position in course.state.book.positions]
         quoted = course.watched if self.ends_candle[number] or course.orders else held
         for contract in quoted:
-            quote = self.premiums.quote(self.past, contract, spot_paise, at_ms)
+            quote = self.premiums.quote(self.past, contract, spot_paise, at_ms, turned=course.turned)
             if quote is not None:
-                last_paise, bid_paise, ask_paise = quote
+                last_paise, bid_paise, ask_paise, recorded = quote
+                if self.premiums is not self.model:
+                    spells = course.recorded.setdefault(contract.security, [])
+                    if not spells or spells[-1][1] != recorded:
+                        spells.append((at_ms, recorded))
                 tick = Tick(
                     at_ms=at_ms,
                     security=contract.security,

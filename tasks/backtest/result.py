@@ -15,7 +15,7 @@ from strategy.metrics import DayMetrics, Ints, TradeColumns, TradeMetrics, break
 from strategy.params import Params
 from strategy.position import Trade
 from tasks.backtest.market import MarketModel, PastMarket
-from tasks.backtest.replay import DayRun
+from tasks.backtest.replay import MODELLED, DayRun
 from tasks.clock import ist
 from tasks.pages.money import average_paise, render_rupees
 
@@ -71,6 +71,7 @@ class BacktestResult:
     stale_exits: int
     unused_ticks: int
     bar_seconds: int
+    priced: tuple[str, ...]  # of each trade: where its premiums come from
     interval: Interval | None
     folds: tuple[Fold, ...]
     assumptions: tuple[str, ...]
@@ -88,7 +89,10 @@ class BacktestResult:
                 {"day": day.isoformat(), "net_paise": net}
                 for day, net in zip(self.days, self.day_net_paise, strict=True)
             ],
-            "trades": [_trade_json(trade) for trade in self.trades],
+            "trades": [
+                _trade_json(trade) | {"premiums": priced}
+                for trade, priced in zip(self.trades, self.priced, strict=True)
+            ],
             "metrics": _plain(asdict(self.figures)),
             "day_metrics": _plain(asdict(self.day_figures)),
             "exit_reasons": {name: _plain(asdict(part)) for name, part in self.by_reason().items()},
@@ -109,6 +113,11 @@ class BacktestResult:
     def by_reason(self) -> dict[str, Any]:
         """The trades of each exit reason."""
         return break_down([trade.exit_reason for trade in self.trades], _net(self.trades)) if self.trades else {}
+
+    @property
+    def priced_words(self) -> str:
+        """How many trades were made at recorded premiums, and how many at a model's."""
+        return ", ".join(f"{count} {priced}" for priced, count in Counter(self.priced).most_common())
 
     def lines(self) -> list[str]:
         """The result for a terminal or an artifact, one statement a line."""
@@ -135,6 +144,8 @@ class BacktestResult:
             f"  {fold.first} to {fold.last}: {fold.trades} trades, {render_rupees(fold.net_paise, signed=True)}"
             for fold in self.folds
         ]
+        if any(priced != MODELLED for priced in self.priced):
+            found.append(f"  premiums of the trades: {self.priced_words}")
         found.append(f"  bars in which the order of high and low decided an exit: {self.ambiguous_bars}")
         found += [f"  warning: {warning}" for warning in self.warnings]
         found += [f"  assumed: {assumption}" for assumption in self.assumptions]
@@ -157,6 +168,7 @@ def result_of(
     bar_seconds = max((run.past.recorded.bar_seconds for run in runs), default=0)
     stale = sum(run.stale_exits for run in runs)
     day_net = np.array(nets, dtype=np.int64)
+    prices = tuple(priced for run in runs for priced in run.priced)
     warnings = []
     if bar_seconds > params.candle_seconds:
         warnings.append(
@@ -165,6 +177,8 @@ def result_of(
         )
     if stale:
         warnings.append(f"{stale} exits at the last price of a recording that ended before the squareoff")
+    if premiums and MODELLED in prices:
+        warnings.append(f"{prices.count(MODELLED)} of {len(prices)} trades had no recorded premium but the model's")
     if market.closed:
         warnings.append(f"{len(market.closed)} recorded days are no trading days by the calendar: left out")
     return BacktestResult(
@@ -181,6 +195,7 @@ def result_of(
         stale_exits=stale,
         unused_ticks=sum(run.past.recorded.unused for run in runs),
         bar_seconds=bar_seconds,
+        priced=prices,
         interval=day_block_interval(day_net),
         folds=folds_of(runs, folds),
         assumptions=(

@@ -8,14 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from strategy.events import Tick
 from strategy.instruments import INDICES
 from strategy.params import Params
 from strategy.signals import Signals
-from tasks.backtest.market import MarketModel, PastDay, PastMarket, past_market
-from tasks.backtest.prices import read_days, session_days
+from tasks.backtest.market import MarketModel, PastDay, PastMarket, Premiums, past_market
+from tasks.backtest.options import RecordedOptions
+from tasks.backtest.prices import files_of, read_days, session_days
 from tasks.backtest.replay import DayRun, replay_day, signals_after
 from tasks.backtest.result import BacktestResult, result_of
 from tasks.connect import open_ledger
+from tasks.evening.replay import recordings
 
 # Days before the first one that warm the indicators up.
 DAYS_BEFORE = 3
@@ -27,7 +30,8 @@ Progress = Callable[[int, int, DayRun], None]
 class BacktestRequest:
     """What to test, as it comes from a command line or a deployment's parameters.
 
-    `files` may name sessions of the ledger as well: "ledger:2026-11-20/NIFTY/rehearsal/1000000009".
+    `files` may name folders, and sessions of the ledger: "ledger:2026-11-20/NIFTY/rehearsal/1000000009". `options` are
+    recorded candles of contracts; what a session of the ledger heard of its contracts is taken without being named.
     """
 
     files: tuple[Path | str, ...]
@@ -36,6 +40,7 @@ class BacktestRequest:
     last: date | None = None
     model: MarketModel = field(default_factory=MarketModel)
     folds: int = 1
+    options: tuple[Path | str, ...] = ()
 
     @property
     def params(self) -> Params:
@@ -64,11 +69,30 @@ def open_market(request: BacktestRequest) -> PastMarket:
     return past_market(recorded, params.index, first=request.first, last=request.last)
 
 
+def open_premiums(request: BacktestRequest) -> RecordedOptions | None:
+    """Recorded premiums, where the request names any; None: the model prices everything."""
+    sessions = [str(file).removeprefix(LEDGER) for file in request.files if str(file).startswith(LEDGER)]
+    if not (sessions or request.options):
+        return None
+    premiums = RecordedOptions(request.model)
+    premiums.read(files_of(Path(file) for file in request.options), request.params.index)
+    if sessions:
+        with open_ledger() as ledger:
+            for session_id in sessions:
+                for recording in recordings(ledger, session_id):
+                    contracts = {one.security: one for one in recording.beginning.plan.contracts.values()}
+                    premiums.hear((event for event in recording.events if isinstance(event, Tick)), contracts)
+    return premiums
+
+
 def run_backtest(request: BacktestRequest, *, progress: Progress | None = None) -> BacktestResult:
     """Replay every day through the live rules. `progress` hears (days done, days, the day's run)."""
     params, market = request.params, open_market(request)
-    runs = replay_days(market.days, params, request.model, before=market.before, progress=progress)
-    return result_of(runs, market, params, request.model, folds=request.folds)
+    premiums = open_premiums(request)
+    runs = replay_days(market.days, params, request.model, before=market.before, premiums=premiums, progress=progress)
+    return result_of(
+        runs, market, params, request.model, folds=request.folds, premiums=premiums.words if premiums else ()
+    )
 
 
 def replay_days(
@@ -77,6 +101,7 @@ def replay_days(
     model: MarketModel,
     *,
     before: Sequence[PastDay] = (),
+    premiums: Premiums | None = None,
     progress: Progress | None = None,
     keep: bool = False,
 ) -> list[DayRun]:
@@ -86,7 +111,7 @@ def replay_days(
         signals = signals_after(past, params, signals)
     runs = []
     for number, past in enumerate(days, 1):
-        run = replay_day(past, params, model, signals=signals, keep=keep)
+        run = replay_day(past, params, model, signals=signals, premiums=premiums, keep=keep)
         signals = signals_after(past, params, signals)
         runs.append(run)
         if progress is not None:

@@ -173,7 +173,7 @@ class IpStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexCandle:
-    """A historical candle of an index, OHLC in paise."""
+    """A historical candle of an index or an option, OHLC in paise."""
 
     start_ms: int
     open_paise: int

@@ -44,6 +44,8 @@ _QUOTES_PER_REQUEST: Final = 1000
 _HISTORY_PAGES_MAX: Final = 200
 # The profit side cannot be left out; 0 might count as reached.
 _PROFIT_NEVER_RUPEES: Final = 50_00_000.0
+# The broker's 90, less the evening before the first day.
+CANDLE_DAYS_MAX: Final = 89
 _CANDLE_MINUTES: Final = {60: 1, 300: 5, 900: 15, 1500: 25, 3600: 60}
 
 
@@ -252,16 +254,28 @@ class DhanBroker:
 
     def index_candles(self, index: Index, day: date, seconds: int) -> tuple[IndexCandle, ...]:
         """The broker's intraday candles (60, 300, 900, 1500, 3600 s) of one day, ascending."""
+        return self.candles(index.security, day, day, seconds)
+
+    def candles(self, security: str, first: date, last: date, seconds: int) -> tuple[IndexCandle, ...]:
+        """Intraday candles of an index or of an option that still trades, ascending; at most 90 days a call."""
         if seconds not in _CANDLE_MINUTES:
             raise ValueError(f"expected one of {sorted(_CANDLE_MINUTES)} seconds, found {seconds}")
+        if not timedelta() <= last - first < timedelta(days=CANDLE_DAYS_MAX):
+            raise ValueError(f"expected 1 to {CANDLE_DAYS_MAX} days of candles, found {first} to {last}")
+        segment, security_id = security.split(":", 1)
         # A candle that begins exactly at the asked moment is left out, so ask from the evening before.
-        begin = f"{day - timedelta(days=1)} 23:59:00"
+        begin = f"{first - timedelta(days=1)} 23:59:00"
         return self._read(
             Call.CHART,
             lambda sdk: sdk.intraday_minute_data(
-                index.security_id, "IDX_I", "INDEX", begin, f"{day} 23:59:59", _CANDLE_MINUTES[seconds]
+                security_id,
+                segment,
+                "INDEX" if segment == "IDX_I" else "OPTIDX",
+                begin,
+                f"{last} 23:59:59",
+                _CANDLE_MINUTES[seconds],
             ),
-            lambda reply: readings.index_candles(answered(reply), day),
+            lambda reply: readings.candles(answered(reply), first, last),
         )
 
     def _write(self, send: Callable[[Any], Reply]) -> str:

@@ -105,14 +105,14 @@ def expiries(found: Any) -> tuple[date, ...]:
         raise WireError(f"expected dates like 2026-11-23, found {shown(listed)}") from error
 
 
-def index_candles(found: Any, day: date) -> tuple[IndexCandle, ...]:
-    """The candles of `day` out of columns; their timestamps are true UTC seconds."""
+def candles(found: Any, first: date, last: date) -> tuple[IndexCandle, ...]:
+    """The candles from `first` through `last` out of columns; their timestamps are true UTC seconds."""
     if not isinstance(found, dict):
         raise WireError(f"expected candle columns, found {shown(found)}")
     columns = [found.get(name) or [] for name in ("timestamp", "open", "high", "low", "close")]
     if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
         raise WireError(f"expected five candle columns of one length, found {[_length(c) for c in columns]}")
-    candles = [
+    read = [
         IndexCandle(
             start_ms=whole(start) * 1000,
             open_paise=paise(opening),
@@ -122,9 +122,9 @@ def index_candles(found: Any, day: date) -> tuple[IndexCandle, ...]:
         )
         for start, opening, high, low, close in zip(*columns, strict=True)
     ]
-    of_day = [c for c in candles if datetime.fromtimestamp(c.start_ms / 1000, UTC).astimezone(IST).date() == day]
+    asked = [c for c in read if first <= datetime.fromtimestamp(c.start_ms / 1000, UTC).astimezone(IST).date() <= last]
     # The newest minute may be there before its prices are.
-    return tuple(sorted((c for c in of_day if c.low_paise > 0), key=lambda c: c.start_ms))
+    return tuple(sorted((c for c in asked if c.low_paise > 0), key=lambda c: c.start_ms))
 
 
 def _length(column: Any) -> int | str:

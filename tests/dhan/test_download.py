@@ -1,66 +1,73 @@
 """The broker's candles as recordings, over HTTP: whole files or none, no month asked for twice, nothing made up."""
 
 import csv
-import os
-import subprocess
-import sys
-from collections import Counter
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
-from strategy.instruments import INDICES, Underlying
-from tasks.backtest.download import ATTEMPTS_MAX, download_index, is_over, months, short_days, sound_candles
+from flows.cli.research import download
+from strategy.instruments import INDICES, OptionType, Underlying, atm_strike_points
+from strategy.params import Params
+from tasks.backtest.download import (
+    ATTEMPTS_MAX,
+    download_index,
+    download_options,
+    is_over,
+    months,
+    short_days,
+    sound_candles,
+)
+from tasks.backtest.market import MarketModel, past_day
+from tasks.backtest.options import RecordedOptions
 from tasks.backtest.prices import read_days
 from tasks.broker import BrokerUnavailable, IndexCandle
 from tasks.clock import ist
+from tasks.instruments import InstrumentMaster
+from tasks.settings import Settings
 
 NIFTY = INDICES[Underlying.NIFTY]
 DAY = date(2026, 11, 20)
-PROJECT = Path(__file__).resolve().parents[2]
 
 
-def test_the_command_fetches_what_is_missing_and_a_backtest_reads_it(start_exchange, tmp_path):
-    market = start_exchange("--start", "15:46", "--rate-limits", "off")
-    environment = os.environ | {
-        "BOT_SIMULATOR_URL": market.url,
-        "BOT_HOME": str(tmp_path),
-        "PREFECT_LOGGING_LEVEL": "ERROR",
-    }
-
-    def bot(*words):
-        done = subprocess.run(
-            [sys.executable, "-c", "from flows.cli import main; main()", *words, "--home", tmp_path],
-            cwd=PROJECT, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    said = bot("download", "--from", "2026-11-02", "--strikes", "1")
-    file = tmp_path / "candles" / "NIFTY" / "2026-11-until-20.csv"
-    options = tmp_path / "candles" / "NIFTY-options" / "2026-11-23.csv"
-    assert f"{file.name}: " in said
-    recorded = read_days([file.parent], "NIFTY", "")
-    assert recorded[-1].day == DAY
-    assert recorded[-1].bar_seconds == 60
-    # What the broker has, and the next time nothing is asked for but the contracts' newest minutes.
-    asked = market.calls("candles_intraday")
-    assert "there already" in bot("download", "--from", "2026-11-02")
+def test_what_is_fetched_is_a_recording_with_real_premiums(start_exchange, make_broker, tmp_path, monkeypatch, capsys):
+    market = start_exchange("--start", "15:39", "--rate-limits", "off")
+    market.advance(to="15:46:00")
+    monkeypatch.setenv("BOT_SIMULATOR_URL", market.url)
+    assert download(from_=date(2026, 11, 18), home=tmp_path) == 0
+    assert "2026-11-until-20.csv: " in capsys.readouterr().out
+    folder, asked = tmp_path / "candles" / "NIFTY", market.calls("candles_intraday")
+    assert download(from_=date(2026, 11, 18), home=tmp_path) == 0
+    assert "there already" in capsys.readouterr().out
     assert market.calls("candles_intraday") == asked
-    rows = list(csv.DictReader(options.read_text().splitlines()))
-    contracts = Counter((row["Strike"], row["Type"]) for row in rows)
-    assert asked == 1 + len(contracts)
-    assert {row["Expiry"] for row in rows} == {"2026-11-23"}
-    assert {row["Date"] for row in rows} == {"20261120"}
-    # The day's premiums are those: a backtest trades at them, and says so.
-    result = bot(
-        "backtest", "--data", file.parent, "--from", "2026-11-20", "--options", options.parent,
-        *("--set", "candle_seconds=60", "--set", "supertrend_period=3", "--set", "supertrend_multiplier=1.5"),
-        *("--set", "htf_filter=false", "--set", "macd_confirmation=false"),
-    )  # fmt: skip
-    assert "premiums of the trades: " in result
-    assert " recorded" in result
+
+    # The contracts at the money, in the last minutes that the broker has of them.
+    today = read_days([folder], "NIFTY", "")[-1]
+    assert (today.day, today.bar_seconds) == (DAY, 60)
+    settings = Settings(_env_file=None, simulator_url=market.url, home=tmp_path)
+    master = InstrumentMaster.of_day(settings, DAY)
+    contracts = master.contracts(NIFTY, master.expiries(NIFTY)[0])
+    strike = atm_strike_points(NIFTY, int(today.spot_paise[-1]))
+    broker = make_broker(f"{market.url}/v2")
+    file = download_options(broker, contracts, [strike], tmp_path / "options", last=DAY).file
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert {(row["Expiry"], row["Strike"], row["Type"], row["Date"]) for row in rows} == {
+        (master.expiries(NIFTY)[0].isoformat(), str(strike), name, "20261120") for name in ("CE", "PE")
+    }
+    # A strike that was fetched once is fetched again, wherever the index has gone since.
+    again = download_options(broker, contracts, [strike + 50], tmp_path / "options", last=DAY)
+    assert again.candles > len(rows)
+    assert f",{strike},CE," in again.file.read_text()
+
+    # They are what the contract is quoted at.
+    premiums = RecordedOptions(MarketModel())
+    premiums.read([file], "NIFTY")
+    past = past_day(today, NIFTY)
+    first = next(row for row in rows if row["Type"] == "CE")
+    start_ms = past.today.open_ms + (int(first["Time"][:2]) * 60 + int(first["Time"][3:]) - 555) * 60_000
+    contract = past.plan(Params()).contracts[strike, OptionType.CE]
+    quote = premiums.quote(past, contract, int(today.spot_paise[0]), start_ms)
+    assert quote.recorded
+    assert quote.last_paise == round(float(first["Open"]) * 100)
 
 
 class Source:
@@ -69,7 +76,7 @@ class Source:
     def __init__(self, *faults):
         self.asked, self.faults = [], list(faults)
 
-    def candles(self, security, first, last, seconds):
+    def candles(self, security, first, last, seconds):  # noqa: ARG002 (as the adapter)
         self.asked.append((first, last))
         if self.faults and (fault := self.faults.pop(0)):
             raise fault
@@ -86,7 +93,7 @@ def minute(day, start=555, prices=(24_500_00, 24_510_00, 24_490_00, 24_505_00)):
 
 
 def test_a_download_that_ends_early_goes_on_after_the_last_finished_month(tmp_path, monkeypatch):
-    monkeypatch.setattr("tasks.backtest.download.pause", lambda seconds: None)
+    monkeypatch.setattr("tasks.backtest.download.pause", lambda _: None)
     fault = BrokerUnavailable("no answer")
     broken = Source(None, fault, None, *[fault] * ATTEMPTS_MAX)
     with pytest.raises(BrokerUnavailable):

@@ -112,7 +112,11 @@ def _learn_placed(order: Order, reply: Reply, policy: OrderPolicy, now_ms: int) 
     if reply.answer is Answer.NOTHING_SENT and order.purpose is Purpose.ENTRY:
         message = f"nothing was sent: {reply.message}"
         order = replace(order.moved(Cause.DROPPED), ending=Ending.NOT_SENT, message=message)
-        return order, (order.fact(FactKind.ABSENT, now_ms),)
+        text = f"is dropped, {message}"
+        return order, (
+            order.fact(FactKind.ABSENT, now_ms),
+            order.alert("entry_not_sent", Severity.WARNING, now_ms, text),
+        )
     if reply.answer is Answer.NOTHING_SENT:
         wait_ms = max(reply.retry_after_ms, PLACE_AGAIN_MS[min(order.setbacks, len(PLACE_AGAIN_MS) - 1)])
         order = replace(

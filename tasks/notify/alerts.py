@@ -96,6 +96,13 @@ ALERTS = {
         "waits for the next signal",
         "read the reason: funds, limits or the contract",
     ),
+    "entry_not_sent": AlertText(
+        WARNING,
+        RISK,
+        "entry not sent",
+        "drops it and waits for the next signal",
+        "nothing if it is rare; if it repeats, read the reason: line, broker, ledger, or too many requests",
+    ),
     "exit_failed": AlertText(
         CRITICAL,
         RISK,
@@ -233,6 +240,13 @@ ALERTS = {
         "a position that the ledger does not know",
         "halts, takes it over or sells it, as on_unknown_position says",
         "find out who bought it",
+    ),
+    "order_unrecorded": AlertText(
+        CRITICAL,
+        RISK,
+        "an exit that the ledger did not have",
+        "takes it over from the broker's book and goes on with what it filled",
+        "free the disk, then run bot ledger check",
     ),
     "unknown_fill": AlertText(
         CRITICAL,

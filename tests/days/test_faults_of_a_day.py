@@ -74,8 +74,8 @@ server_error         | place#3 place#8  | accepted=true                   | a 50
 empty_202            | place#3 place#8  |                                 | no order number is no answer: looks, finds it  | order_unknown
 slow_drip            | place#3 place#8  | drip_s=0.001                    | waits, takes the answer                        | -
 slow_drip            | place#3 place#8  |                                 | stops waiting, looks, finds it                 | order_unknown
-rate_storm           | place#3 place#8  | times=3                         | drops the entry, repeats the exit              | exit_not_sent
-rate_storm           | 09:16:45         | for_s=20                        | drops entries, repeats the exit, reads later   | exit_not_sent broker_unreadable
+rate_storm           | place#3 place#8  | times=3                         | drops the entry, repeats the exit              | entry_not_sent exit_not_sent
+rate_storm           | 09:16:45         | for_s=20                        | repeats the exit, enters nothing meanwhile     | exit_not_sent broker_unreadable
 ip_refused           | place#3 place#8  |                                 | drops the entry, decides the exit anew         | broker_ip_refused entry_rejected exit_failed
 token_death          | place#3 place#8  |                                 | mints another by PIN and TOTP, sends then      | -
 token_death          | place#3          | feed_reset@place#6 order_socket_reset@place#6 | feeds come back with the new one | feed_lost feed_back

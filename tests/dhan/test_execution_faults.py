@@ -54,8 +54,8 @@ server_error         | cancel   | accepted=1 never_fills                | given 
 empty_202            | place    |                                       | filled    | order_unknown
 slow_drip            | place    | drip_s=0.3                            | filled    | order_unknown
 slow_drip            | place    | drip_s=0.0005                         | filled    | -
-rate_storm           | place    |                                       | dropped   | exit_not_sent
-rate_storm           |          | for_s=20                              | dropped   | exit_not_sent
+rate_storm           | place    |                                       | dropped   | entry_not_sent exit_not_sent
+rate_storm           |          | for_s=20                              | dropped   | entry_not_sent exit_not_sent
 ip_refused           | place    |                                       | refused   | broker_ip_refused
 ip_refused           | cancel   | never_fills                           | given up  | exit_hard_to_fill broker_ip_refused
 token_death          | place    |                                       | filled    | -

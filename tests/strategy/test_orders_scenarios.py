@@ -157,7 +157,7 @@ SCENARIOS = {
     """,
     "an entry of which nothing was sent is dropped": """
         0.0  buy 65 at 100                 | place A 65 @ 101.00
-        0.1  A unsent                      | closed CANCELLED
+        0.1  A unsent                      | closed CANCELLED, entry_not_sent!
     """,
     "an exit of which nothing was sent is sent again, with a fresh price": """
         0.0  sell 65 at 100                | place A 65 @ 99.00

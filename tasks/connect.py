@@ -56,7 +56,7 @@ from tasks.inbox import Inbox
 from tasks.instruments import InstrumentMaster
 from tasks.ledger.records import IntentRecord, SessionKey
 from tasks.ledger.store import Ledger, migrate
-from tasks.notify import Notice, Notifier, Topic
+from tasks.notify import Notifier, texts
 from tasks.settings import PROJECT_FOLDER, Settings
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def open_notifier(settings: Settings) -> Notifier:
 
 def send_alert(kind: str, title: str, body: str, severity: Severity = Severity.CRITICAL) -> None:
     """One alert from outside a session (a failed run, say)."""
-    notice = Notice(at_ms=real_now_ms(), kind=kind, topic=Topic.OPERATIONS, severity=severity, title=title, body=body)
+    notice = texts.told_by_a_job(real_now_ms(), kind=kind, severity=severity, news=title, body=body)
     with open_notifier(Settings()) as notifier:
         notifier.notify(notice)
 

@@ -6,7 +6,7 @@ A person sees on his own phone what each looks like and learns which target gets
 from dataclasses import replace
 from datetime import date
 
-from strategy.actions import Alert, ExitReason
+from strategy.actions import Alert, ExitReason, Severity
 from strategy.instruments import Underlying
 from tasks.ledger.records import SessionKey
 from tasks.notify import texts
@@ -73,5 +73,17 @@ def samples(at_ms: int) -> tuple[Notice, ...]:
             session, at_ms, net_paise=1_169_10, lines=["1 trade, 1 won"], chart_png=PIXEL_PNG, page=b"<p>the report"
         ),
         texts.failed(session, at_ms, what="daily-session", error="Crashed", next_step="the guardian looks now"),
+        _crash(at_ms),
     )
     return tuple(replace(notice, title=f"TEST · {notice.title}", key=f"test {at_ms} {notice.kind}") for notice in real)
+
+
+def _crash(at_ms: int) -> Notice:
+    """What an automation has told when a session's heartbeat is missing."""
+    return texts.told_by_a_job(
+        at_ms,
+        kind="session_crashed",
+        severity=Severity.CRITICAL,
+        news="session crashed: 2026-11-20 NIFTY paper",
+        body="No sign of life for 90 s: the process is dead or cut off.",
+    )

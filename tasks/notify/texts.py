@@ -12,7 +12,7 @@ from tasks.ledger.records import SessionKey
 from tasks.notify.alerts import alert_text
 from tasks.notify.notice import Attachment, Notice, Topic, plain_to_html
 from tasks.pages.money import render_rupees
-from tasks.pages.wording import render_duration
+from tasks.pages.wording import exit_words, render_duration
 
 GAIN, LOSS, EVEN = "🟢", "🔴", "⚪"
 TITLE_DETAIL_MAX = 60  # signs of an alert's own words that a locked screen shows beside the title
@@ -117,7 +117,7 @@ def exited(
         kind="exit",
         topic=Topic.TRADES,
         severity=Severity.INFO,
-        news=f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · {_words(reason)} · day {day}",
+        news=f"{_mark(net_paise)} {render_rupees(net_paise, signed=True)} net · {exit_words(reason)} · day {day}",
         body=[
             f"sold {quantity} × {contract_name} at {render_rupees(exit_paise)}",
             f"bought at {render_rupees(entry_paise)}, held {render_duration(held_ms)}",
@@ -162,7 +162,7 @@ def squareoff_started(session: SessionKey, at_ms: int, *, reason: str, position:
         kind="squareoff",
         topic=Topic.RISK,
         severity=Severity.INFO if reason == ExitReason.SQUAREOFF else Severity.WARNING,
-        news=f"squaring off ({_words(reason)})",
+        news=f"squaring off: {exit_words(reason)}",
         body=[position or "nothing is held"],
     )
 
@@ -293,6 +293,11 @@ def _report(
         attachments=(*picture, *pages),
         key=session.session_id if session is not None else news,
     )
+
+
+def told_by_a_job(at_ms: int, *, kind: str, severity: Severity, news: str, body: str) -> Notice:
+    """What is said outside a session: a run that crashed or is late, a guardian that had to act."""
+    return _notice(None, at_ms, kind=kind, topic=Topic.OPERATIONS, severity=severity, news=news, body=[body])
 
 
 def hello(at_ms: int) -> Notice:

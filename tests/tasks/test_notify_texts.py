@@ -67,15 +67,21 @@ TITLES = {
     ),
     "squareoff at its time is no alarm": (
         texts.squareoff_started(LIVE, AT_MS, reason="squareoff", position=""),
-        (INFO, Topic.RISK, "LIVE NIFTY · squaring off (squareoff)"),
+        (INFO, Topic.RISK, "LIVE NIFTY · squaring off: square-off time"),
     ),
     "squareoff by hand": (
         texts.squareoff_started(LIVE, AT_MS, reason="manual", position=CONTRACT),
-        (WARNING, Topic.RISK, "⚠️ LIVE NIFTY · squaring off (manual)"),
+        (WARNING, Topic.RISK, "⚠️ LIVE NIFTY · squaring off: operator"),
     ),
     "failure outside a session": (
         texts.failed(None, AT_MS, what="The guardian", error="no token", next_step="renew it"),
         (CRITICAL, Topic.OPERATIONS, "🚨 The guardian failed"),
+    ),
+    "a job's word": (
+        texts.told_by_a_job(
+            AT_MS, kind="session_crashed", severity=CRITICAL, news="session crashed: NIFTY live", body="no sign of life"
+        ),
+        (CRITICAL, Topic.OPERATIONS, "🚨 session crashed: NIFTY live"),
     ),
     "reconciliation": (
         texts.reconciliation_differs(LIVE, AT_MS, differences=["x"]),

@@ -33,6 +33,7 @@ IN_A_CALL = {
     "ip_refused": "400 DH-905 Invalid IP; nothing is done",
     "data_plan_lost": "data calls answer 806",
     "token_death": "the access token dies",
+    "second_token": "somebody else mints a token, which ends the one in use",
 }
 IN_AN_ORDER = {
     "reject": "the exchange rejects the order after its acknowledgement (message)",
@@ -65,6 +66,7 @@ ONCE_IN_THE_FEED = {
 }
 KNOWN = {**IN_A_CALL, **IN_AN_ORDER, **IN_ORDER_UPDATES, **LASTING_IN_THE_FEED, **ONCE_IN_THE_FEED}
 _LASTING = {*LASTING_IN_THE_FEED}
+ENDS_THE_TOKEN = ("token_death", "second_token")
 _DEFAULT_FOR_S = 10.0
 # Faults of an order are posted at its placing unless another call is named.
 _ORDER_CALLS = ("place_order", "slice_order")
@@ -173,14 +175,14 @@ class Faults:
                 struck.append(fault)
         return struck
 
-    def take_token_death(self, now_ms: int) -> bool:
-        """True once when the token dies at a market time, not in a call."""
+    def take_token_end(self, now_ms: int) -> Fault | None:
+        """Once, what ends the token at a market time and not in a call."""
         for fault in self.posted:
             waits = fault.waits_for_call or now_ms < fault.starts_ms
-            if fault.name == "token_death" and not waits and not fault.is_over(now_ms):
+            if fault.name in ENDS_THE_TOKEN and not waits and not fault.is_over(now_ms):
                 fault.used += 1
-                return True
-        return False
+                return fault
+        return None
 
     def any_posted(self) -> bool:
         """True when there is anything to look at."""

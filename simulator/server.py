@@ -13,7 +13,7 @@ from email.utils import formatdate
 from simulator.control import ControlApi, LockStepRoom
 from simulator.data_api import DataApi
 from simulator.exchange import OrderRefused
-from simulator.faults import Fault
+from simulator.faults import ENDS_THE_TOKEN, Fault
 from simulator.login_api import LoginApi
 from simulator.orders_api import OrdersApi
 from simulator.portfolio_api import PortfolioApi
@@ -148,8 +148,8 @@ class Server:
         refused = _refusal_of(fault, route)
         if refused is not None:
             return refused
-        if fault.name == "token_death":
-            self.stage.credentials.kill()
+        if fault.name in ENDS_THE_TOKEN:
+            self.stage.end_token(fault)
         served = self._serve(route, parts, request)
         match fault.name:
             case "bad_gateway" | "server_error":

@@ -17,7 +17,7 @@ from simulator.agenda import Agenda
 from simulator.alerts import AlertRoom
 from simulator.credentials import Credentials
 from simulator.exchange import Exchange
-from simulator.faults import Faults
+from simulator.faults import Fault, Faults
 from simulator.feed import FeedRoom
 from simulator.history import History
 from simulator.instruments import Listed
@@ -145,7 +145,15 @@ class Stage:
                 self.alerts.reset_all()
             else:
                 self.feed.strike(fault, now_ms)
-        if self.faults.take_token_death(now_ms):
+        token_end = self.faults.take_token_end(now_ms)
+        if token_end is not None:
+            self.end_token(token_end)
+
+    def end_token(self, fault: Fault) -> None:
+        """The token in use dies: by itself, or because another is made."""
+        if fault.name == "second_token":
+            self.credentials.issue()
+        else:
             self.credentials.kill()
 
     def _publish(self, order: Order, last_fill_paise: int, at_ms: int) -> None:

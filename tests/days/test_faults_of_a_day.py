@@ -80,6 +80,8 @@ ip_refused           | place#3 place#8  |                                 | drop
 token_death          | place#3 place#8  |                                 | mints another by PIN and TOTP, sends then      | -
 token_death          | place#3          | feed_reset@place#6 order_socket_reset@place#6 | feeds come back with the new one | feed_lost feed_back
 token_death          | 09:17:00         | feed_reset@09:17:00             | the feed finds out and has one minted          | feed_lost feed_back
+second_token         | place#3 place#8  | feed_reset@place#6 order_socket_reset@place#6 | goes on with one of its own      | feed_lost feed_back
+second_token         | 09:17:00         | for_s=20                        | at every call: shouts, decides the exit anew   | broker_authentication_dead exit_failed
 data_plan_lost       | 09:15:30         | for_s=100 feed_silence@place#5  | no price can be had: shouts; nothing made up   | held_contract_silent index_ticks_stale
 reject               | place#3 place#9  |                                 | drops the entry, decides the exit anew         | order_rejected entry_rejected exit_failed
 partial_fill         | place#3 place#8  | quantity=65                     | holds what was filled, sells the rest anew     | exit_hard_to_fill exit_failed

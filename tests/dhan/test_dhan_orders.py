@@ -25,6 +25,7 @@ from tasks.broker.http import Timeouts
 from tasks.broker.tokens import TokenSource
 from tasks.clock import Stopwatch
 from tasks.instruments import InstrumentMaster
+from tasks.settings import Settings
 
 DAY = date(2026, 11, 20)
 NIFTY = INDICES[Underlying.NIFTY]
@@ -210,6 +211,23 @@ def test_a_token_that_dies_in_the_session_is_minted_anew_and_the_order_sent(
     new_market.advance(2)
     assert broker.find_order("t-1").status is OrderStatus.PENDING
     assert len(new_market.truth["orders"]) == 1
+
+
+def test_two_machines_take_the_token_from_each_other_and_each_order_is_sent_once(
+    new_market, contract, make_broker, tmp_path
+):
+    brokers = []
+    for home in ("here", "elsewhere"):
+        settings = Settings(_env_file=None, simulator_url=new_market.url, home=tmp_path / home)
+        brokers.append(make_broker(settings.api_url, tokens=TokenSource.from_settings(settings)))
+    limit = far_below(brokers[0], contract)
+    new_market.fault("second_token")
+    new_market.advance(1)
+    for number in range(6):
+        brokers[number % 2].place(buy(contract, limit, cid=f"t-{number}"))
+    new_market.advance(2)
+    assert [order["client_order_id"] for order in new_market.truth["orders"]] == [f"t-{number}" for number in range(6)]
+    assert new_market.calls("generate_token") == 6, "each found its token dead each time"
 
 
 def test_without_a_connection_nothing_was_sent(make_broker, some_contract, closed_port):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import tasks.broker
-from simulator.faults import IN_A_CALL, IN_AN_ORDER
+from simulator.faults import ENDS_THE_TOKEN, IN_A_CALL, IN_AN_ORDER
 from strategy.events import Side
 from tasks.broker import BrokerError, NewOrder, OrderOutcomeUnknown, OrderRejected
 
@@ -26,6 +26,7 @@ slow_drip         | drip_s=0.0001 | -                   | -                  | y
 rate_storm        |               | RateLimited         | RateLimited        | no
 ip_refused        |               | IpRefused           | -                  | no
 token_death       |               | AuthenticationDead  | AuthenticationDead | no
+second_token      |               | AuthenticationDead  | AuthenticationDead | no
 data_plan_lost    |               | -                   | BrokerUnavailable  | yes
 reject            |               | -                   | -                  | yes
 partial_fill      |               | -                   | -                  | yes
@@ -43,8 +44,8 @@ def place(request, make_broker, contract, cid):
     """The market, the adapter at it, and placing one order there. A dead token needs a market of its own."""
 
     def at(fault):
-        market = request.getfixturevalue("exchange" if fault == "token_death" else "market")
-        if fault == "token_death":
+        market = request.getfixturevalue("exchange" if fault in ENDS_THE_TOKEN else "market")
+        if fault in ENDS_THE_TOKEN:
             market.advance(to="09:20:00")
         broker = make_broker(f"{market.url}/v2", now_ms=market.now_ms)
         limit_paise = broker.quotes([contract.security])[contract.security].ask_paise + 5_00
@@ -84,7 +85,7 @@ def test_placing_an_order(row, place, cid):
     assert market.calls("place_order") == before + 1, NEVER_SENT_TWICE
     orders = [order for order in market.truth["orders"] if order["client_order_id"] == cid]
     assert len(orders) == (there == "yes")
-    if fault != "token_death":
+    if fault not in ENDS_THE_TOKEN:
         assert (broker.find_order(cid) is not None or fault == "slow_transit") is (there == "yes")
 
 
@@ -94,7 +95,7 @@ def test_reading_is_an_answer_or_unavailable_and_right_again_later(row, place, c
     market, broker, _ = place(fault)
     market.fault(fault, at={"call": "quote_full"}, **settings_of(settings))
     assert error_of(lambda: broker.quotes([contract.security])) == expected
-    if fault != "token_death":
+    if fault not in ENDS_THE_TOKEN:
         assert broker.quotes([contract.security])[contract.security].ask_paise > 0
 
 

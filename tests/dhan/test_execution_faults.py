@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from simulator.faults import IN_A_CALL, IN_AN_ORDER, IN_ORDER_UPDATES
+from simulator.faults import ENDS_THE_TOKEN, IN_A_CALL, IN_AN_ORDER, IN_ORDER_UPDATES
 from strategy.actions import Alert, Enter, Exit, ExitReason, Explanation
 from strategy.events import Fill, IntentClosed, Tick, Timer
 from strategy.instruments import Quantity, Underlying
@@ -60,6 +60,8 @@ ip_refused           | place    |                                       | refuse
 ip_refused           | cancel   | never_fills                           | given up  | exit_hard_to_fill broker_ip_refused
 token_death          | place    |                                       | filled    | -
 token_death          | cancel   | never_fills                           | given up  | exit_hard_to_fill
+second_token         | place    |                                       | filled    | -
+second_token         | modify   | never_fills                           | given up  | exit_hard_to_fill
 data_plan_lost       |          | for_s=60                              | filled    | -
 reject               | place    |                                       | refused   | order_rejected
 partial_fill         | place    | quantity=65                           | part      | -
@@ -188,7 +190,7 @@ def open_floor(request, make_broker, sqlite_ledger_url, tmp_path, contract):
     ledger = Ledger(sqlite_ledger_url)
 
     def open_at(fault):
-        if fault == "token_death":
+        if fault in ENDS_THE_TOKEN:
             market = request.getfixturevalue("exchange")
             market.advance(to="09:20:00")
             settings = Settings(_env_file=None, simulator_url=market.url, home=tmp_path)

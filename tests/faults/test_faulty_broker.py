@@ -23,6 +23,7 @@ FAULTS = {
     "ip_refused": {**SECOND_ORDER, "times": 2},
     "data_plan_lost": {**FROM_THE_SECOND_MINUTE, "for_s": 30},
     "token_death": SECOND_ORDER,
+    "second_token": {**SECOND_ORDER, "times": 2},
     "reject": {**SECOND_ORDER, "times": 2},
     "partial_fill": {**SECOND_ORDER, "times": 3},
     "never_fills": {"at": {"call": "place_order", "nth": 1}},

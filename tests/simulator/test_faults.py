@@ -7,10 +7,12 @@ import struct
 import time
 from pathlib import Path
 
+import pyotp
 import pytest
 import requests
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from simulator.credentials import DEFAULT_CLIENT_ID, DEFAULT_PIN, DEFAULT_TOTP_SECRET
 from simulator.faults import IN_A_CALL, IN_AN_ORDER, IN_ORDER_UPDATES, KNOWN, LASTING_IN_THE_FEED, ONCE_IN_THE_FEED
 
 TICKER = 15
@@ -108,6 +110,19 @@ def test_the_token_dies_at_a_time(simulator):
     simulator.advance(seconds=3)
     reply = simulator.call("GET", "/v2/orders")
     assert (reply.status_code, reply.json()["errorMessage"]) == (401, "Invalid Token")
+
+
+def test_a_second_token_ends_the_first_in_a_call_and_at_a_time(simulator):
+    simulator.post_faults({"fault": "second_token", "at": {"call": "positions"}})
+    codes = [simulator.call("GET", f"/v2/{path}").status_code for path in ("orders", "positions", "orders")]
+    assert codes == [200, 401, 401]
+    login = {"dhanClientId": DEFAULT_CLIENT_ID, "pin": DEFAULT_PIN, "totp": pyotp.TOTP(DEFAULT_TOTP_SECRET).now()}
+    newer = simulator.call("POST", "/app/generateAccessToken", params=login).json()["accessToken"]
+    headers = {"access-token": newer, "client-id": DEFAULT_CLIENT_ID}
+    assert simulator.call("GET", "/v2/orders", headers=headers).status_code == 200
+    simulator.post_faults({"fault": "second_token", "at": {"market_time": "10:00:02"}})
+    simulator.advance(seconds=3)
+    assert simulator.call("GET", "/v2/orders", headers=headers).status_code == 401
 
 
 def test_a_refused_address_still_reads(simulator):

@@ -22,7 +22,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from urllib3.util import Retry
 
 from deployments.local import LocalStack, StackError, interruptible
+from strategy.calendar import OutsideKnownData, closed_because, session_facts
 from strategy.instruments import Underlying
+from strategy.params import Params
 from tasks.clock import Deadline, ist, pause, read_market_clock, real_now_ms
 from tasks.ledger import LedgerUnavailable
 from tasks.ledger.records import SessionKey
@@ -32,11 +34,10 @@ from tasks.pages.summary import DaySummary, render_table, report_path
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 
 REHEARSAL_DAY = date(2026, 11, 20)
-# What a rehearsal can use; the rest of prefect.yaml needs an account, or a server that stays.
-DEPLOYMENTS = ("rehearsal", "squareoff", "halt", "resume", "stop", "tighten", "reconciliation", "analytics")
 WHOLE_RUN_TIMEOUT_S = 900.0
 PLAIN_WIDTH = 110  # where the output goes to a file or a log
-# None of them starts by itself: a stack that is kept up over night does nothing in the morning.
+# What a rehearsal can use; the rest of prefect.yaml needs an account, or a server that stays. None of them starts by
+# itself: a stack that is kept up over night does nothing in the morning.
 REHEARSAL_JOBS = ("rehearsal", "squareoff", "halt", "resume", "stop", "tighten", "reconciliation", "analytics")
 BUSY = (429, 502, 503, 504)
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -89,7 +90,8 @@ def run_demo(options: DemoOptions) -> int:
 
 
 def _run(options: DemoOptions, console: Console) -> int:
-    parameters = _session_parameters(options)
+    # What cannot be rehearsed is refused before anything is started.
+    parameters, market = _session_parameters(options), _market(options)
     folder = options.home / "demo" / f"{ist(real_now_ms()):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
     ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
@@ -99,8 +101,8 @@ def _run(options: DemoOptions, console: Console) -> int:
     ) as stack:
         console.print(f"Starting Prefect, a worker and the simulated market in {options.home} …", soft_wrap=True)
         stack.start_server(options.port)
-        stack.begin_deploying(*DEPLOYMENTS, engine_directly=True)
-        simulator_url = _start_simulator(stack, options)
+        stack.begin_deploying(*REHEARSAL_JOBS, engine_directly=True)
+        simulator_url = stack.start_simulator(market)
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
         stack.start_worker()
         migrate(ledger_url)
@@ -154,10 +156,19 @@ def _session_parameters(options: DemoOptions) -> dict[str, Any]:
         if not separator:
             raise DemoFailed(f"--set expects name=value, found {setting!r}. Example: --set candle_seconds=15")
         params[name.strip()] = yaml.safe_load(value)
+    try:
+        Params.model_validate(params)
+    except ValueError as contradictory:
+        raise DemoFailed(f"The settings were refused: {contradictory}") from None
     return {"params": params}
 
 
-def _start_simulator(stack: LocalStack, options: DemoOptions) -> str:
+def _market(options: DemoOptions) -> list[str]:
+    """The simulator's options.
+
+    Raises:
+        DemoFailed: the recording cannot be read, or nothing is traded on that day.
+    """
     arguments = [
         "--port",
         "0",
@@ -172,9 +183,15 @@ def _start_simulator(stack: LocalStack, options: DemoOptions) -> str:
     arguments += ["--client-id", REHEARSAL_CLIENT_ID, "--token", REHEARSAL_ACCESS_TOKEN, "--stack"]
     if options.recording:
         arguments += ["--recording", str(options.recording)]
-    day = options.day or (first_day(options.recording) if options.recording else REHEARSAL_DAY)
-    arguments += ["--day", day.isoformat()]
-    return stack.start_simulator(arguments)
+    recorded = first_day(options.recording) if options.recording else None
+    day = options.day or recorded or REHEARSAL_DAY
+    try:
+        closed = closed_because(day, session_facts())
+    except OutsideKnownData as unknown:
+        raise DemoFailed(str(unknown)) from None
+    if closed is not None:
+        raise DemoFailed(f"{day} is not a trading day: {closed}. Choose another with --day.")
+    return [*arguments, "--day", day.isoformat()]
 
 
 def first_day(recording: Path) -> date:

@@ -79,13 +79,15 @@ def test_a_port_that_is_taken_is_said_so(tmp_path):
     ("options", "said"),
     [
         (["--set", "lots"], "--set expects name=value"),
-        (["--day", "2026-11-22"], "2026-11-22"),
+        (["--set", "lots=0"], "greater than or equal to 1"),
+        (["--day", "2026-11-22"], "2026-11-22 is not a trading day: Sunday"),
         (["--recording", "/nowhere/prices.csv"], "/nowhere/prices.csv"),
     ],
 )
-def test_what_cannot_be_rehearsed_is_refused_with_the_reason(tmp_path, options, said):
+def test_what_cannot_be_rehearsed_is_refused_with_the_reason_before_anything_is_started(tmp_path, options, said):
     done = demo(tmp_path, *options)
     assert done.returncode == 1
+    assert "Starting" not in done.stdout
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert processes_of(tmp_path) == []

@@ -20,6 +20,7 @@ class ExitReason(StrEnum):
     MANUAL = "manual"
     HALT = "halt"
     UNKNOWN_POSITION = "unknown_position"
+    UNRECORDED = "unrecorded"  # decided by a process that could write nothing any more; the broker has the order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from strategy.actions import (
     Enter,
     EntryRefused,
     Exit,
+    ExitReason,
     Halted,
     LimitsTightened,
     Resumed,
@@ -278,7 +279,7 @@ def _recorded(ledger: Ledger, session_id: str, params: Params) -> _Said:
     for candle in ledger.candles(session_id, params.candle_seconds):
         said.candles.append((candle.start_ms + 1_000 * candle.seconds, _text(asdict(candle))))
     for intent in ledger.intents(session_id):
-        if intent.reason != ADOPTED:
+        if intent.reason not in {ADOPTED, ExitReason.UNRECORDED}:
             said.intents.append((intent.decided_at_ms, _intent_text(intent)))
     for decision in ledger.decisions(session_id):
         if decision.kind == "alert":

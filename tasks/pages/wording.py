@@ -50,6 +50,7 @@ EXITS: dict[str, str] = {
     ExitReason.MANUAL: "operator",
     ExitReason.HALT: "halt",
     ExitReason.UNKNOWN_POSITION: "unknown position",
+    ExitReason.UNRECORDED: "not recorded",
 }
 _TURNS = {1: "up", -1: "down"}
 

@@ -41,7 +41,7 @@ from tasks.orders.execution import Execution
 from tasks.orders.records import contract_of
 from tasks.settings import Settings
 from tasks.trading.postman import Postman
-from tasks.trading.recovery import journal_path, recover_orders
+from tasks.trading.recovery import journal_path, recover_orders, take_in_unrecorded
 
 LOG = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class _Closer:
         reason: ExitReason,
         why: str,
     ) -> None:
-        self.ledger, self.session_id = ledger, key.session_id
+        self.ledger, self.session_id, self.fence = ledger, key.session_id, lease.fence
         self.reason, self.why = reason, why
         self.prefix = key.order_prefix(ledger.open_session(key, salt=""))
         params = params_of(ledger, key)
@@ -189,6 +189,19 @@ class _Closer:
 
     def take_up(self) -> None:
         """Know the session's orders; what it was still buying is cancelled, what it was selling goes on."""
+        self.execution.take_in_journal()
+        try:
+            take_in_unrecorded(
+                self.ledger,
+                self.broker,
+                self.session_id,
+                prefix=self.prefix,
+                fence=self.fence,
+                at_ms=self.clock.now_ms(),
+            )
+        except BrokerError as unreadable:
+            # Nothing is sold before the broker was read; what it then shows is less than the ledger has.
+            LOG.warning("%s: the broker's orders cannot be read: %s", self.session_id, unreadable)
         recovered = recover_orders(self.ledger, self.session_id, self.execution)
         still_open = set(self.execution.open_intents())
         for record in recovered.intents:

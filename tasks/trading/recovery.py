@@ -6,6 +6,8 @@ Invariants:
 1. Positions, counters and halts come from recorded intents, fills and decisions, never from memory.
 2. An intent whose end the ledger does not prove is open; the execution asks the broker about it.
 3. A broker that cannot be read is not "flat": the caller gets the error.
+4. An exit that a process sent when neither ledger nor journal took a byte is taken in from the broker's book: its
+   number is used, and what it sold is sold.
 """
 
 from collections import defaultdict
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from strategy.actions import (
     Adopt,
+    Alert,
     Enter,
     Exit,
     ExitReason,
@@ -22,13 +25,14 @@ from strategy.actions import (
     Halted,
     LimitsTightened,
     Resumed,
+    Severity,
     StopMoved,
 )
 from strategy.events import Fill, IntentClosed, Outcome, Side
 from strategy.history import History, PastIntent, UnknownPosition
 from strategy.instruments import Contract, Quantity
 from strategy.orders import FactKind, Purpose, client_order_id
-from tasks.broker import Broker
+from tasks.broker import Broker, BrokerOrder
 from tasks.ledger.records import ADOPTED, DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.store import Ledger
 from tasks.orders.execution import Execution
@@ -65,6 +69,56 @@ def recover_orders(ledger: Ledger, session_id: str, execution: Execution) -> Rec
     return Recovered(
         intents=intents, fills=fills, heard=tuple(said for said in heard if isinstance(said, Fill | IntentClosed))
     )
+
+
+def take_in_unrecorded(
+    ledger: Ledger, broker: Broker, session_id: str, *, prefix: str, fence: int, at_ms: int
+) -> tuple[Alert, ...]:
+    """Record the exits that the broker has under our ids and the ledger has not; an alert for each.
+
+    Call it after the journal was taken in and before `recover_orders`, which asks what became of them. Entries are
+    never sent without the ledger; a buying order of that kind stays what it is, a stranger's. BrokerError.
+    """
+    intents = ledger.intents(session_id)
+    known = {order.client_order_id for record in intents for order in record.orders}
+    entry_in = {record.security: record for record in intents if record.purpose == Purpose.ENTRY}
+    found: dict[int, list[BrokerOrder]] = defaultdict(list)
+    for order in sorted(broker.orders(), key=lambda order: order.client_order_id):
+        ours = order.client_order_id.startswith(f"{prefix}-") and order.client_order_id not in known
+        if ours and order.side is Side.SELL and order.security in entry_in:
+            found[int(order.client_order_id.split("-")[-2])].append(order)
+    told = []
+    for number, orders in sorted(found.items()):
+        entry = entry_in[orders[0].security]
+        records = tuple(
+            OrderRecord(
+                client_order_id=order.client_order_id,
+                slice_number=slice_number,
+                quantity=order.quantity,
+                limit_paise=order.limit_paise,
+            )
+            for slice_number, order in enumerate(orders)
+        )
+        exit_ = replace(
+            entry,
+            intent=number,
+            purpose=Purpose.EXIT,
+            side=Side.SELL,
+            quantity=sum(order.quantity for order in orders),
+            reference_paise=orders[0].limit_paise,
+            reason=ExitReason.UNRECORDED,
+            why={"taken_in_from": "the broker's order book"},
+            decided_at_ms=at_ms,
+            fence=fence,
+            orders=records,
+        )
+        ledger.record_intent(exit_)
+        message = (
+            f"exit {number}, {exit_.quantity} x {exit_.contract_name}: sent by a process that could write nothing; "
+            "taken in from the broker's book"
+        )
+        told.append(Alert(at_ms=at_ms, kind="order_unrecorded", severity=Severity.CRITICAL, message=message))
+    return tuple(told)
 
 
 def read_history(ledger: Ledger, session_id: str, recovered: Recovered, *, open_intents: Collection[int]) -> History:

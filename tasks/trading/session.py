@@ -53,6 +53,7 @@ from tasks.trading.recovery import (
     read_history,
     record_adoption,
     recover_orders,
+    take_in_unrecorded,
 )
 from tasks.trading.trader import DayEnd, TradingDesk, trade
 from tasks.trading.warmup import warmup_candles
@@ -226,6 +227,11 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     backstop.put_up()
     _await_feeds(market)
 
+    execution.take_in_journal()
+    for alert in take_in_unrecorded(
+        ledger, connections.broker, session_id, prefix=prefix, fence=lease.fence, at_ms=clock.now_ms()
+    ):
+        inbox.put(alert)
     recovered = recover_orders(ledger, session_id, execution)
     history = read_history(ledger, session_id, recovered, open_intents=execution.open_intents())
     known = most_held(recovered.intents, recovered.fills, open_intents=execution.open_intents())

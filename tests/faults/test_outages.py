@@ -160,22 +160,36 @@ def test_a_database_server_that_is_stopped_holds_up_no_exit(own_server, play, ou
     assert verdict.is_green, verdict
 
 
+def _full_disk(outage: Outage, pid: int, home: Path, *, kills: bool = False) -> None:
+    """No file takes another byte: neither the ledger nor the journal nor the log."""
+    process = psutil.Process(pid)
+    outage.hold(
+        home,
+        lambda: process.rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY)),
+        lambda: None if kills else process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)),
+        kills=pid if kills else None,
+    )
+
+
+def test_killed_while_the_disk_is_full_the_next_start_has_the_exit_from_the_broker(sqlite_ledger_url, play, outage):
+    """The exit is at the broker and nowhere else: no ledger, no journal, no log knows its intent."""
+    verdict = play(
+        "killed while the disk is full",
+        Play(kills=(BEFORE_AN_EXIT,)),
+        sqlite_ledger_url,
+        beside=lambda pid, home: _full_disk(outage, pid, home, kills=True),
+    )
+    assert verdict.died == 1, verdict
+    assert verdict.fell == 0, verdict
+    assert verdict.is_green, verdict
+
+
 def test_a_full_disk_holds_up_no_exit(sqlite_ledger_url, play, outage, web_hook):
-    """No file takes another byte: neither the ledger nor the journal."""
-
-    def full(pid: int, home: Path) -> None:
-        process = psutil.Process(pid)
-        outage.hold(
-            home,
-            lambda: process.rlimit(psutil.RLIMIT_FSIZE, (1, psutil.RLIM_INFINITY)),
-            lambda: process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY)),
-        )
-
     verdict = play(
         "disk full",
         Play(kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
         sqlite_ledger_url,
-        beside=full,
+        beside=lambda pid, home: _full_disk(outage, pid, home),
     )
     assert outage.orders("SELL"), "the position was not sold while the disk was full"
     assert outage.orders("BUY") == []

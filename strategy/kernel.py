@@ -36,6 +36,7 @@ from strategy.plan import DayPlan
 
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
+Numbers: TypeAlias = NDArray[np.int32]  # half the memory: prices, and places in arrays
 Bytes: TypeAlias = NDArray[np.int8]
 
 _SOURCES = b"".join(Path(file).read_bytes() for file in (__file__, premiums.__file__))
@@ -149,27 +150,23 @@ class Ticks(NamedTuple):
     """All ticks, and the range of each minute that has any."""
 
     at_ms: Ints
-    spot_paise: Ints
+    spot_paise: Numbers
     block_first: Ints  # the first tick of each minute, and the end
     block_low: Ints
     block_high: Ints
 
 
 class Candles(NamedTuple):
-    """Closed candles of all days. A key orders events: 4 x tick for its index price, + 1 quotes, + 2 fills, + 3 after."""
+    """Closed candles of all days. What only a few of them are asked for, `_closing_of` and `_middle_at` work out."""
 
-    day: Ints
-    start_ms: Ints
     high: Floats  # index points, as the indicators see them
     low: Floats
     close: Floats
-    last_tick: Ints
-    closed_ms: Ints  # the session's time when it closed
-    closed_by_ms: Ints  # until when all was over: the tick's time, or the clock's less the grace
-    key: Ints
-    middle_points: Ints  # the strike around which contracts were watched on its last tick
-    renewed_tick: Ints  # since when
+    last_tick: Numbers
+    renewed_tick: Numbers  # since when the contracts were watched that were on its last tick
     first_of_day: Ints  # days + 1
+    length_ms: int
+    grace_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,8 +279,8 @@ def ticks_of(at_ms, spot_paise, first_tick):
 
 
 @_jit
-def candles_of(at_ms, spot_paise, first_tick, seconds, grace_ms, step_points):
-    """Candles of `seconds` of all days, with how each closes."""
+def candles_of(at_ms, spot_paise, first_tick, seconds, step_points):
+    """Candles of `seconds` of all days: (high, low, close, last tick, renewed tick, first of each day)."""
     length_ms = seconds * 1000
     days = len(first_tick) - 1
     count = 0
@@ -292,63 +289,93 @@ def candles_of(at_ms, spot_paise, first_tick, seconds, grace_ms, step_points):
         a, b = first_tick[day], first_tick[day + 1]
         if b > a:
             count += min(b - a, (at_ms[b - 1] - at_ms[a]) // length_ms + 2)
-    of_day = np.empty(count, np.int64)
-    start = np.empty(count, np.int64)
     high = np.empty(count, np.float64)
     low = np.empty(count, np.float64)
     close = np.empty(count, np.float64)
-    last_tick = np.empty(count, np.int64)
-    closed = np.empty(count, np.int64)
-    closed_by = np.empty(count, np.int64)
-    key = np.empty(count, np.int64)
-    middle = np.empty(count, np.int64)
-    renewed = np.empty(count, np.int64)
+    last_tick = np.empty(count, np.int32)
+    renewed = np.empty(count, np.int32)
     first_of_day = np.empty(days + 1, np.int64)
-    step_paise = step_points * 100
-    reach_paise = step_points * 75
     k = 0
     for day in range(days):
         first_of_day[day] = k
         i, end = first_tick[day], first_tick[day + 1]
-        band_low, band_high, around, since = 1, 0, 0, 0
+        band_low, band_high, since = 1, 0, 0
+        end_ms = 0
         while i < end:
-            now_ms = at_ms[i]
-            start_ms = now_ms - ((now_ms - _OPEN_OF_DAY_MS) % _DAY_MS) % length_ms
-            end_ms = start_ms + length_ms
+            if at_ms[i] - end_ms >= length_ms:  # the first of the day, or after a hole
+                end_ms = _interval_ms(at_ms[i], length_ms)
+            end_ms += length_ms
+            first = i
             top = bottom = price = spot_paise[i]
-            while True:
-                if price < band_low or price > band_high:
-                    around = (price + step_paise // 2) // step_paise * step_points
-                    band_low, band_high, since = around * 100 - reach_paise, around * 100 + reach_paise, i
+            i += 1
+            while i < end and at_ms[i] < end_ms:
+                price = spot_paise[i]
                 top = price if price > top else top
                 bottom = price if price < bottom else bottom
                 i += 1
-                if i >= end or at_ms[i] >= end_ms:
-                    break
-                price = spot_paise[i]
-            of_day[k] = day
-            start[k] = start_ms
+            if bottom < band_low or top > band_high:
+                for j in range(first, i):
+                    if spot_paise[j] < band_low or spot_paise[j] > band_high:
+                        since, around = j, _middle_at(spot_paise[j], step_points) * 100
+                        band_low, band_high = around - step_points * 75, around + step_points * 75
             high[k] = top / 100
             low[k] = bottom / 100
             close[k] = price / 100
             last_tick[k] = i - 1
-            middle[k] = around
             renewed[k] = since
-            timer_ms = (end_ms + grace_ms + 999) // 1000 * 1000
-            if i < end and at_ms[i] <= timer_ms:
-                closed[k] = at_ms[i]
-                closed_by[k] = at_ms[i]
-                key[k] = 4 * i
-            else:
-                closed[k] = timer_ms
-                closed_by[k] = timer_ms - grace_ms
-                key[k] = 4 * (i - 1) + 3
             k += 1
     first_of_day[days] = k
-    return (
-        of_day[:k], start[:k], high[:k], low[:k], close[:k], last_tick[:k], closed[:k], closed_by[:k], key[:k],
-        middle[:k], renewed[:k], first_of_day,
-    )  # fmt: skip
+    return high[:k], low[:k], close[:k], last_tick[:k], renewed[:k], first_of_day
+
+
+@_jit
+def _interval_ms(at_ms, length_ms):
+    """The start of the interval that holds `at_ms`."""
+    return at_ms - ((at_ms - _OPEN_OF_DAY_MS) % _DAY_MS) % length_ms
+
+
+@_jit
+def _middle_at(spot_paise, step_points):
+    """The strike nearest to the index."""
+    return (spot_paise + step_points * 50) // (step_points * 100) * step_points
+
+
+@_jit
+def _closing_of(ticks, days, candles, day, c):
+    """How candle `c` closed: (the session's time then, until when all was over, its key).
+
+    By the next tick, or by the clock, which allows for the grace. A key orders events: 4 x tick for its index price,
+    + 1 its quotes, + 2 fills, + 3 what comes after it.
+    """
+    last = np.int64(candles.last_tick[c])
+    following, end = last + 1, days.first_tick[day + 1]
+    # The clock would have waited beyond the candle's end for the grace.
+    if following < end and ticks.at_ms[following] <= ticks.at_ms[last] + candles.grace_ms:
+        return ticks.at_ms[following], ticks.at_ms[following], 4 * following
+    end_ms = _interval_ms(ticks.at_ms[last], candles.length_ms) + candles.length_ms
+    timer_ms = (end_ms + candles.grace_ms + 999) // 1000 * 1000
+    if following < end and ticks.at_ms[following] <= timer_ms:
+        return ticks.at_ms[following], ticks.at_ms[following], 4 * following
+    return timer_ms, timer_ms - candles.grace_ms, 4 * last + 3
+
+
+# -- indicators ------------------------------------------------------------------------------------------------------
+
+
+@_jit
+def _true_range(high, low, last):
+    """No last (NaN) is neither above nor below."""
+    return (last if last > high else high) - (last if last < low else low)
+
+
+@_jit
+def _tightened(upper, lower, up, last, middle, reach, close):
+    """The bands and the side of them after a candle. `|`, not `or`: a jump that nobody can foresee costs more."""
+    band = middle + reach
+    upper = band if (band < upper) | (last > upper) else upper
+    band = middle - reach
+    lower = band if (band > lower) | (last < lower) else lower
+    return upper, lower, (close >= lower) if up else (close > upper)
 
 
 @_jit
@@ -356,39 +383,68 @@ def directions_of(highs, lows, closes, period, multiplier):
     """SuperTrend's direction after each candle: +1 up, -1 down, 0 not known yet."""
     count = len(closes)
     directions = np.zeros(count, np.int8)
+    if count < period:
+        return directions
     length = float(period)
     weight = length - 1.0
-    direction, upper, lower, atr, last, seen = 0, 0.0, 0.0, 0.0, np.nan, 0
-    for k in range(count):
+    atr, last = _first_average(highs, lows, closes, period), closes[period - 1]
+    middle = (highs[period - 1] + lows[period - 1]) * 0.5
+    reach = multiplier * atr
+    upper, lower, up = middle + reach, middle - reach, False
+    directions[period - 1] = -1
+    for k in range(period, count):
         high, low, close = highs[k], lows[k], closes[k]
-        if last < low:
-            true_range = high - last
-        elif last > high:
-            true_range = last - low
-        else:
-            true_range = high - low
-        if direction != 0:
-            atr = (atr * weight + true_range) / length
-            middle = (high + low) * 0.5
-            reach = multiplier * atr
-            band = middle + reach
-            upper = band if band < upper or last > upper else upper
-            band = middle - reach
-            lower = band if band > lower or last < lower else lower
-            if direction > 0:
-                direction = -1 if close < lower else 1
-            else:
-                direction = 1 if close > upper else -1
-        else:
-            atr += true_range
-            seen += 1
-            if seen >= period:
-                atr /= length
-                middle = (high + low) * 0.5
-                reach = multiplier * atr
-                direction, upper, lower = -1, middle + reach, middle - reach
+        atr = (atr * weight + _true_range(high, low, last)) / length
+        upper, lower, up = _tightened(upper, lower, up, last, (high + low) * 0.5, multiplier * atr, close)
+        directions[k] = 1 if up else -1
         last = close
-        directions[k] = direction
+    return directions
+
+
+@_jit
+def _first_average(highs, lows, closes, period):
+    total, last = 0.0, np.nan
+    for k in range(period):
+        total += _true_range(highs[k], lows[k], last)
+        last = closes[k]
+    return total / float(period)
+
+
+@_jit
+def averages_of(highs, lows, closes, period):
+    """The average true range after each candle from number `period` on; what comes before is not told."""
+    count = len(closes)
+    averages = np.empty(count, np.float64)
+    if count < period:
+        return averages
+    length = float(period)
+    weight = length - 1.0
+    atr, last = _first_average(highs, lows, closes, period), closes[period - 1]
+    averages[period - 1] = atr
+    for k in range(period, count):
+        atr = (atr * weight + _true_range(highs[k], lows[k], last)) / length
+        averages[k] = atr
+        last = closes[k]
+    return averages
+
+
+@_jit
+def directions_over(averages, highs, lows, closes, period, multiplier):
+    """`directions_of` over averages that are there already: many multipliers share them."""
+    count = len(closes)
+    directions = np.zeros(count, np.int8)
+    if count < period:
+        return directions
+    last = closes[period - 1]
+    middle = (highs[period - 1] + lows[period - 1]) * 0.5
+    reach = multiplier * averages[period - 1]
+    upper, lower, up = middle + reach, middle - reach, False
+    directions[period - 1] = -1
+    for k in range(period, count):
+        middle, reach, close = (highs[k] + lows[k]) * 0.5, multiplier * averages[k], closes[k]
+        upper, lower, up = _tightened(upper, lower, up, last, middle, reach, close)
+        directions[k] = 1 if up else -1
+        last = close
     return directions
 
 
@@ -432,32 +488,37 @@ def _ema(ema, value, seen, period):
 
 
 @_jit
-def longer_of(start_ms, highs, lows, closes, seconds):
+def longer_of(at_ms, last_tick, highs, lows, closes, seconds):
     """Candles of the higher timeframe out of shorter ones: (number of each one's, high, low, close, end)."""
-    count = len(start_ms)
+    count = len(last_tick)
     length_ms = seconds * 1000
-    number = np.empty(count, np.int64)
-    high = np.empty(count, np.float64)
-    low = np.empty(count, np.float64)
-    close = np.empty(count, np.float64)
-    end = np.empty(count, np.int64)
+    number = np.empty(count, np.int32)
+    g, end_ms = -1, 0
+    for k in range(count):
+        if at_ms[last_tick[k]] >= end_ms:
+            g += 1
+            end_ms = _interval_ms(at_ms[last_tick[k]], length_ms) + length_ms
+        number[k] = g
+    high = np.empty(g + 1, np.float64)
+    low = np.empty(g + 1, np.float64)
+    close = np.empty(g + 1, np.float64)
+    end = np.empty(g + 1, np.int64)
     g = -1
     for k in range(count):
-        if k == 0 or start_ms[k] >= end[g]:
-            g += 1
-            end[g] = start_ms[k] - ((start_ms[k] - _OPEN_OF_DAY_MS) % _DAY_MS) % length_ms + length_ms
+        if number[k] != g:
+            g = number[k]
+            end[g] = _interval_ms(at_ms[last_tick[k]], length_ms) + length_ms
             high[g], low[g] = highs[k], lows[k]
         else:
             high[g], low[g] = max(high[g], highs[k]), min(low[g], lows[k])
         close[g] = closes[k]
-        number[k] = g
-    return number, high[: g + 1].copy(), low[: g + 1].copy(), close[: g + 1].copy(), end[: g + 1].copy()
+    return number, high, low, close, end
 
 
 @_jit
-def _longer_at(candles, number, end_ms, directions, c):
-    """The higher timeframe's direction as candle `c` is judged."""
-    g = number[c] if candles.closed_by_ms[c] >= end_ms[number[c]] else number[c] - 1
+def _longer_at(number, end_ms, directions, c, over_ms):
+    """The higher timeframe's direction as candle `c` is judged, once all before `over_ms` is over."""
+    g = number[c] if over_ms >= end_ms[number[c]] else number[c] - 1
     return directions[g] if g >= 0 else 0
 
 
@@ -532,46 +593,52 @@ def _upper_paise(stop, value, quantity, rules):
 
 
 @_jit
-def _quiet(low, high, strike, left_ms, is_call, lower, upper, rules):
-    """A range of the index within [low, high] in which the premium is surely between `lower` and `upper`; empty: (1, 0).
+def _quiet(far, near, lowest, highest, strike, left_ms, is_call, lower, upper, rules):
+    """A range of the index in which the premium is surely between `lower` and `upper`; empty: (1, 0).
 
-    The premium rises with the index (falls, for a put), so each end is found by halving.
+    At `far` the premium is `lowest`, at `near` `highest`; between them it rises with the index (falls, for a put).
     """
     bottom, top = lower + _AIR_PAISE, upper - _AIR_PAISE
-    # The ends in the direction in which the premium rises.
-    a, b = (low, high) if is_call else (high, low)
-    first, last = a, b
-    # The first index level with a premium above `bottom`, and the last one with a premium below `top`.
-    if _quote(first, strike, left_ms, is_call, rules.volatility, rules.spread)[0] <= bottom:
-        bad, good = first, last
-        if _quote(good, strike, left_ms, is_call, rules.volatility, rules.spread)[0] <= bottom:
+    first, last = far, near
+    if lowest <= bottom:
+        if highest <= bottom:
             return 1, 0
-        while abs(good - bad) > 1:
-            middle = (good + bad) // 2
-            if _quote(middle, strike, left_ms, is_call, rules.volatility, rules.spread)[0] <= bottom:
-                bad = middle
-            else:
-                good = middle
-        first = good
-    if _quote(last, strike, left_ms, is_call, rules.volatility, rules.spread)[0] >= top:
-        bad, good = last, first
-        if _quote(good, strike, left_ms, is_call, rules.volatility, rules.spread)[0] >= top:
+        first = _reach(near, far, highest - bottom, lowest - bottom, bottom, 1, strike, left_ms, is_call, rules)
+    if highest >= top:
+        if lowest >= top:
             return 1, 0
-        while abs(good - bad) > 1:
-            middle = (good + bad) // 2
-            if _quote(middle, strike, left_ms, is_call, rules.volatility, rules.spread)[0] >= top:
-                bad = middle
-            else:
-                good = middle
-        last = good
+        last = _reach(far, near, top - lowest, top - highest, top, -1, strike, left_ms, is_call, rules)
     return (first, last) if is_call else (last, first)
+
+
+@_jit
+def _reach(inside, outside, gained, missing, limit, sign, strike, left_ms, is_call, rules):
+    """How far from `inside` towards `outside` the premium surely stays on its side of `limit`: nearly all of the way.
+
+    `gained` is how much it is on that side at `inside`, `missing` (not positive) at `outside`. Each guess goes to where
+    a straight line says, and a little back; only a level that was quoted and found inside is believed.
+    """
+    for _ in range(4):
+        gap = outside - inside
+        if gained <= 2 * _AIR_PAISE or abs(gap) <= 1:
+            break
+        guess = inside + int(gap * ((gained - 0.5 * _AIR_PAISE) / (gained - missing)))
+        if guess == inside:
+            break
+        premium = _quote(guess, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
+        if (premium - limit) * sign > 0:
+            inside, gained = guess, (premium - limit) * sign
+        else:
+            outside, missing = guess, (premium - limit) * sign
+    return inside
 
 
 @_jit
 def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, stop, trailed, realised, rules):
     """The first tick of [i, until) with a risk exit: (tick or -1, reason, stop, trailed)."""
     last_block = days.first_block[day + 1]
-    block = np.searchsorted(ticks.block_first[: last_block + 1], i, side="right") - 1
+    first_block = days.first_block[day]
+    block = first_block + np.searchsorted(ticks.block_first[first_block : last_block + 1], i, side="right") - 1
     while i < until:
         block_end = min(ticks.block_first[block + 1], until)
         left_ms = _left_ms(days, day, ticks.at_ms[i])
@@ -585,11 +652,13 @@ def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, s
         if not is_call:
             far, near = near, far
         lowest = _quote(far, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
+        if lowest - _AIR_PAISE > lower and upper == _NEVER:
+            i = block_end
+            block += 1
+            continue
         highest = _quote(near, strike, left_ms, is_call, rules.volatility, rules.spread)[0]
         if lowest - _AIR_PAISE <= lower or highest + _AIR_PAISE >= upper:
-            quiet_low, quiet_high = _quiet(
-                ticks.block_low[block], ticks.block_high[block], strike, left_ms, is_call, lower, upper, rules
-            )
+            quiet_low, quiet_high = _quiet(far, near, lowest, highest, strike, left_ms, is_call, lower, upper, rules)
             while i < block_end:
                 if quiet_low <= ticks.spot_paise[i] <= quiet_high:
                     i += 1
@@ -618,14 +687,7 @@ def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, s
                                 lower = max(lower, stop)
                                 upper = _upper_paise(stop, value, quantity, rules)
                                 quiet_low, quiet_high = _quiet(
-                                    ticks.block_low[block],
-                                    ticks.block_high[block],
-                                    strike,
-                                    left_ms,
-                                    is_call,
-                                    lower,
-                                    upper,
-                                    rules,
+                                    far, near, lowest, highest, strike, left_ms, is_call, lower, upper, rules
                                 )
                 i += 1
         i = block_end
@@ -705,16 +767,13 @@ def walk(
                 if fits and rules.macd:
                     fits = sides[c] == direction
                 if fits and rules.htf:
-                    own = _longer_at(candles, longer_number, longer_end, longer_all, c)
                     # A Timer may have ended the longer candle in the meantime.
-                    timer = (decided_ms - 1) // 1000 * 1000
-                    if timer - rules.grace_ms >= longer_end[longer_number[c]]:
-                        own = longer_all[longer_number[c]]
-                    fits = own == direction
+                    _, over_ms, _ = _closing_of(ticks, days, candles, day, c)
+                    over_ms = max(over_ms, (decided_ms - 1) // 1000 * 1000 - rules.grace_ms)
+                    fits = _longer_at(longer_number, longer_end, longer_all, c, over_ms) == direction
                 if fits:
                     is_call = direction > 0
-                    spot = ticks.spot_paise[since]
-                    strike = (spot + step * 50) // (step * 100) * step
+                    strike = _middle_at(ticks.spot_paise[since], step)
                     strike += rules.moneyness * step if is_call else -rules.moneyness * step
                     last, bid, ask = _quote_at(ticks, days, day, since, strike, is_call, rules)
                     found = _spread_fits(bid, ask, rules)
@@ -729,9 +788,9 @@ def walk(
                     k = changes[pointer]
                 c = k
                 k += 1
-                if candles.key[c] <= after_key:
+                decided_ms, over_ms, key = _closing_of(ticks, days, candles, day, c)
+                if key <= after_key:
                     continue
-                decided_ms = candles.closed_ms[c]
                 if decided_ms >= cutoff_ms:
                     k = end_candle
                     break
@@ -742,7 +801,7 @@ def walk(
                     continue
                 if rules.macd and sides[c] != direction:
                     continue
-                if rules.htf and _longer_at(candles, longer_number, longer_end, longer_all, c) != direction:
+                if rules.htf and _longer_at(longer_number, longer_end, longer_all, c, over_ms) != direction:
                     continue
                 last_tick = candles.last_tick[c]
                 if decided_ms - ticks.at_ms[last_tick] > rules.stale_ms:
@@ -752,12 +811,12 @@ def walk(
                 if decided_ms < paused_until_ms or not _is_open(days, day, decided_ms):
                     continue
                 is_call = direction > 0
-                since = candles.key[c] // 4
-                spot = ticks.spot_paise[since]
-                at_the_money = (spot + step * 50) // (step * 100) * step
+                since = key // 4
+                at_the_money = _middle_at(ticks.spot_paise[since], step)
                 strike = at_the_money + (rules.moneyness * step if is_call else -rules.moneyness * step)
-                if abs(at_the_money - candles.middle_points[c]) > step and not _was_watched(
-                    trades, first_of_day, count, candles.renewed_tick[c], strike, is_call
+                renewed = candles.renewed_tick[c]
+                if abs(at_the_money - _middle_at(ticks.spot_paise[renewed], step)) > step and not _was_watched(
+                    trades, first_of_day, count, renewed, strike, is_call
                 ):
                     continue
                 last, bid, ask = _quote_at(ticks, days, day, last_tick, strike, is_call, rules)
@@ -778,17 +837,30 @@ def walk(
             stop = max(0, value // quantity - rules.stop_paise) if rules.stop_paise else 0
             # -- the reversal, the squareoff, and what comes before them ---------------------------------------
             against = -1 if is_call else 1
-            reversal_key, reversal = _NEVER, -1
+            reversal_key, reversal, reversed_ms = _NEVER, -1, 0
             r = k
-            while r < end_candle and (candles.key[r] <= 4 * i + 2 or candles.closed_ms[r] - opened_ms < rules.hold_ms):
+            while r < end_candle:
+                reversed_ms, _, reversal_key = _closing_of(ticks, days, candles, day, r)
+                if reversal_key > 4 * i + 2 and reversed_ms - opened_ms >= rules.hold_ms:
+                    break
                 r += 1
-            while r < end_candle and directions[r] != against:
-                r += 1
+            if r < end_candle and directions[r] != against:
+                # The next candle on which the direction changes turns it against the trade.
+                while pointer < len(changes) and changes[pointer] < k:
+                    pointer += 1
+                turn = pointer
+                while turn < len(changes) and changes[turn] <= r:
+                    turn += 1
+                r = changes[turn] if turn < len(changes) else end_candle
+                if r < end_candle:
+                    reversed_ms, _, reversal_key = _closing_of(ticks, days, candles, day, r)
             if r < end_candle:
-                reversal_key, reversal = candles.key[r], r
+                reversal = r
+            else:
+                reversal_key = _NEVER
             exit_key, reason, exit_decided_ms = squareoff_key, _SQUAREOFF, timer_ms
-            if reversal_key < exit_key or (reversal_key == exit_key and candles.closed_ms[reversal] < timer_ms):
-                exit_key, reason, exit_decided_ms = reversal_key, _REVERSAL, candles.closed_ms[reversal]
+            if reversal_key < exit_key or (reversal_key == exit_key and reversed_ms < timer_ms):
+                exit_key, reason, exit_decided_ms = reversal_key, _REVERSAL, reversed_ms
             until = exit_key // 4 if exit_key % 4 == 0 else exit_key // 4 + 1
             hit, hit_reason, stop, trailed = _watch_exits(
                 ticks, days, day, i + 1, until, strike, is_call, quantity, value, stop, False, realised, rules
@@ -803,8 +875,12 @@ def walk(
             f = exit_key // 4 + 1
             if rules.daily_paise and exit_key % 4 == 0:
                 # The quote of the tick that closed the candle comes after the decision, and may breach the day's limit.
-                last, bid, ask = _quote_at(ticks, days, day, f - 1, strike, is_call, rules)
-                halted = halted or realised + quantity * last - value <= -rules.daily_paise
+                # It is worked out only if twice what the index moved could take it there, or the minute changed.
+                moved = 2 * abs(np.int64(ticks.spot_paise[f - 1]) - ticks.spot_paise[quoted]) + 2 * _AIR_PAISE
+                another = ticks.at_ms[f - 1] // _MINUTE_MS != ticks.at_ms[quoted] // _MINUTE_MS
+                if another or realised + quantity * (last - moved) - value <= -rules.daily_paise:
+                    last, bid, ask = _quote_at(ticks, days, day, f - 1, strike, is_call, rules)
+                    halted = halted or realised + quantity * last - value <= -rules.daily_paise
             if f < end_tick:
                 last, bid, ask = _quote_at(ticks, days, day, f, strike, is_call, rules)
                 price = max(5, min(reference, bid) - rules.slippage_paise)
@@ -847,7 +923,9 @@ def walk(
                 break
             after_key = 4 * f + 2
             if reason == _REVERSAL:
-                waits = reversal + 1 >= end_candle or candles.key[reversal + 1] > after_key
+                waits = reversal + 1 >= end_candle
+                if not waits:
+                    waits = _closing_of(ticks, days, candles, day, reversal + 1)[2] > after_key
                 waiting_tick, waiting_candle = f, reversal
     return trades[:count]
 

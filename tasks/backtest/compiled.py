@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from strategy import kernel
-from strategy.kernel import Bytes, Candles, DayFacts, Ints, Ticks
+from strategy.kernel import Bytes, Candles, DayFacts, Ints, Numbers, Ticks
 from strategy.params import Params
 from tasks.backtest.market import MarketModel, PastDay
 
-# Distinct results kept per kind: enough for a grid that runs its inner settings first.
+# Distinct results kept per kind: enough for a grid that runs its inner settings first. Those of a year that are large
+# are few: candles have 36 MB for each length, averages 9 MB for each period.
 KEPT_MAX = 64
+LARGE_KEPT_MAX = {"candles": 4, "averages": 4}
 # More trades a day than any candle could enter.
 TRADES_PER_DAY_MAX = 400
 
@@ -35,12 +37,12 @@ class CompiledMarket:
         recorded = [past.recorded for past in self.days]
         first_tick = np.cumsum([0] + [len(one.at_ms) for one in recorded]).astype(np.int64)
         at_ms = np.concatenate([one.at_ms for one in recorded])
-        spot_paise = np.concatenate([one.spot_paise for one in recorded])
+        spot_paise = np.concatenate([one.spot_paise.astype(np.int32) for one in recorded])
         self._lock = threading.Lock()
         self.first_tick = first_tick
         self.forget(at_ms, spot_paise)
 
-    def forget(self, at_ms: Ints, spot_paise: Ints) -> None:
+    def forget(self, at_ms: Ints, spot_paise: Numbers) -> None:
         """Begin anew with these ticks: nothing of what was computed is kept."""
         *minutes, self.first_block = kernel.ticks_of(at_ms, spot_paise, self.first_tick)
         self.ticks = Ticks(at_ms, spot_paise, *minutes)
@@ -88,7 +90,7 @@ class CompiledMarket:
         made = make()
         with self._lock:
             kept[key] = made
-            if len(kept) > KEPT_MAX:
+            if len(kept) > LARGE_KEPT_MAX.get(kind, KEPT_MAX):
                 kept.popitem(last=False)
         return made
 
@@ -106,35 +108,25 @@ class CompiledMarket:
         return kernel.days_of(facts, self.first_tick, self.first_block)
 
     def _candles(self, params: Params) -> Candles:
-        key = (params.candle_seconds, params.candle_grace_ms)
-        ticks = self.ticks
-        found: Candles = self._keep(
+        seconds, ticks = params.candle_seconds, self.ticks
+        made = self._keep(
             "candles",
-            key,
-            lambda: Candles(*kernel.candles_of(ticks.at_ms, ticks.spot_paise, self.first_tick, *key, self.step_points)),
+            seconds,
+            lambda: kernel.candles_of(ticks.at_ms, ticks.spot_paise, self.first_tick, seconds, self.step_points),
         )
-        return found
+        return Candles(*made, length_ms=seconds * 1000, grace_ms=params.candle_grace_ms)
 
     def _directions(self, params: Params) -> tuple[Bytes, Ints]:
         candles = self._candles(params)
 
         def make() -> tuple[Bytes, Ints]:
-            directions = kernel.directions_of(
-                candles.high,
-                candles.low,
-                candles.close,
-                params.supertrend_period,
-                params.supertrend_multiplier,
-            )
+            averages = self._keep("averages", key, lambda: kernel.averages_of(*prices, period))
+            directions = kernel.directions_over(averages, *prices, period, params.supertrend_multiplier)
             return directions, kernel.changes_of(directions)
 
-        key = (
-            params.candle_seconds,
-            params.candle_grace_ms,
-            params.supertrend_period,
-            params.supertrend_multiplier,
-        )
-        found: tuple[Bytes, Ints] = self._keep("directions", key, make)
+        period, prices = params.supertrend_period, (candles.high, candles.low, candles.close)
+        key = (params.candle_seconds, period)
+        found: tuple[Bytes, Ints] = self._keep("directions", (*key, params.supertrend_multiplier), make)
         return found
 
     def _sides(self, params: Params) -> Bytes:
@@ -142,22 +134,22 @@ class CompiledMarket:
         candles = self._candles(params)
         found: Bytes = self._keep(
             "sides",
-            (params.candle_seconds, params.candle_grace_ms, *periods),
+            (params.candle_seconds, *periods),
             lambda: kernel.macd_sides_of(candles.close, *periods),
         )
         return found
 
-    def _longer(self, params: Params) -> tuple[Ints, Ints, Bytes]:
+    def _longer(self, params: Params) -> tuple[Numbers, Ints, Bytes]:
         if not params.htf_filter:
-            none = np.zeros(0, dtype=np.int64)
-            return none, none, np.zeros(0, dtype=np.int8)
+            return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int8)
         candles = self._candles(params)
-        key = (params.candle_seconds, params.candle_grace_ms, params.htf_seconds)
+        key = (params.candle_seconds, params.htf_seconds)
         number, high, low, close, end_ms = self._keep(
             "longer",
             key,
             lambda: kernel.longer_of(
-                candles.start_ms,
+                self.ticks.at_ms,
+                candles.last_tick,
                 candles.high,
                 candles.low,
                 candles.close,

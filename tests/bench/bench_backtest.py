@@ -158,8 +158,8 @@ def main():
     recorded = made_up_days(options.days)
     days = past_market(recorded, Underlying.NIFTY, first=None, last=None).days
     market = CompiledMarket(days, MarketModel())
-    candles = kernel.candles_of(market.ticks.at_ms, market.ticks.spot_paise, market.first_tick, 5, 1000, 50)
-    high, low, close = candles[2:5]
+    candles = kernel.candles_of(market.ticks.at_ms, market.ticks.spot_paise, market.first_tick, 5, 50)
+    high, low, close = candles[:3]
     ticks = len(market.ticks.at_ms)
     flip_trades(high, low, close)
     market.trades(full_params())

@@ -3,8 +3,9 @@
     found = analyse_period(ledger, TradeFilter(first=…, last=…), capital_paise=1_00_000_00, now_ms=…)
     found.trades.win_rate, found.days.sharpe, found.groups["hour"]["09"].net_paise, found.equity.equity_paise
 
-A session that was never packed is packed on the way (and kept so, unless it trades right now). Trades of an earlier
-bot are in only where the filter names the mode "imported".
+A session that was never packed is packed on the way, and kept so. One that trades, or was not compared with the broker
+since it last started, may have gone on since it was packed: it is packed anew each time, and not kept. Trades of an
+earlier bot are in only where the filter names the mode "imported".
 """
 
 from collections import Counter
@@ -86,11 +87,12 @@ def read_period(ledger: Ledger, wanted: TradeFilter, *, now_ms: int, operator_fa
     """The closed trades of every session of the filter's dates. LedgerUnavailable."""
     packed = ledger.day_columns(wanted.first, wanted.last, LAYOUT)
     known = [session_id for session_id in ledger.session_ids() if wanted_day(wanted, session_name(session_id).day)]
-    living = set(ledger.living_session_ids(now_ms)) if len(packed) < len(known) else set()
+    going_on = {*ledger.living_session_ids(now_ms), *ledger.uncompared_session_ids()}
     for session_id in known:
-        if session_id not in packed:
-            pack = pack_session if session_id in living else record_packed
-            packed[session_id] = pack(ledger, session_id)
+        if session_id in going_on:
+            packed[session_id] = pack_session(ledger, session_id)
+        elif session_id not in packed:
+            packed[session_id] = record_packed(ledger, session_id)
     days = [packed[session_id] for session_id in known]
     names = [session_name(session_id) for session_id in known]
     if IMPORTED in wanted.modes:

@@ -1,5 +1,6 @@
-"""Which session a person means: by its id, or by day, index and mode."""
+"""Which session a person means, by its id or by day, index and mode; and which were left without their evening."""
 
+from collections.abc import Collection
 from datetime import date
 
 from strategy.instruments import Underlying
@@ -29,3 +30,13 @@ def which_session(
     days = sorted({ledger.key_of(known).day for known in ledger.session_ids()})
     held = f"sessions from {days[0]} to {days[-1]}" if days else "no session"
     raise LookupError(f"the ledger has no session of {asked}; it holds {held}")
+
+
+def unfinished(ledger: Ledger, *, first: date, modes: Collection[str], account: str, now_ms: int) -> list[str]:
+    """Ids of the account's sessions since `first` that do not trade and were not compared since they last started.
+
+    LedgerUnavailable passes through.
+    """
+    living = ledger.living_session_ids(now_ms)
+    keys = [ledger.key_of(session_id) for session_id in ledger.uncompared_session_ids() if session_id not in living]
+    return [key.session_id for key in keys if key.day >= first and key.mode in modes and key.account == account]

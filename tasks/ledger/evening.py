@@ -26,7 +26,12 @@ _CHARGES = (
 _NEW_RECONCILIATION = (
     insert_sql("reconciliation", ["session_id", "run_id", "at", "state"], skip_known=True) + " RETURNING number"
 )
-_NEWEST_RECONCILIATION = "SELECT number, state FROM reconciliation WHERE session_id = ? ORDER BY number DESC LIMIT 1"
+# One from before the session's last start is of a part of the day: what says the same now says it of more.
+_NEWEST_RECONCILIATION = (
+    "SELECT r.number, r.state FROM reconciliation r WHERE r.session_id = ? AND NOT EXISTS"
+    " (SELECT 1 FROM session_start t WHERE t.session_id = r.session_id AND t.started_at > r.at)"
+    " ORDER BY r.number DESC LIMIT 1"
+)
 _DIFFERENCES_OF = f"SELECT {DIFFERENCE.listed} FROM difference WHERE reconciliation = ? ORDER BY number"
 _RECONCILIATIONS = "SELECT number, run_id, at, state FROM reconciliation WHERE session_id = ? ORDER BY number"
 _DIFFERENCES = (

@@ -68,6 +68,16 @@ def living_session_ids(database: Database, now_ms: int) -> tuple[str, ...]:
     return tuple(row[0] for row in rows)
 
 
+def uncompared_session_ids(database: Database) -> tuple[str, ...]:
+    """Ids of the sessions that were not compared with the broker since they last started, by day."""
+    rows = database.rows(
+        "SELECT DISTINCT t.session_id FROM session_start t WHERE NOT EXISTS"
+        " (SELECT 1 FROM reconciliation r WHERE r.session_id = t.session_id AND r.at >= t.started_at)"
+        " ORDER BY t.session_id"
+    )
+    return tuple(row[0] for row in rows)
+
+
 def key_of(database: Database, session_id: str) -> SessionKey:
     """The key of a recorded session; LookupError for any other."""
     rows = database.rows("SELECT account, underlying, mode, day FROM session WHERE session_id = ?", session_id)

@@ -138,6 +138,10 @@ class Ledger:
         """Sessions that trade now: their last start holds the lease and keeps it alive."""
         return sessions.living_session_ids(self._database, now_ms)
 
+    def uncompared_session_ids(self) -> tuple[str, ...]:
+        """Ids of the sessions that were not compared with the broker since they last started."""
+        return sessions.uncompared_session_ids(self._database)
+
     def key_of(self, session_id: str) -> SessionKey:
         """The key of a recorded session; LookupError for any other."""
         return sessions.key_of(self._database, session_id)

@@ -182,13 +182,19 @@ class DaySummary(_Value):
         priced = {charge.client_order_id for charge in ledger.charges(session_id)}
         refused = Counter(record.reason for record in ledger.decisions(session_id, "entry_refused"))
         halts = ledger.decisions(session_id, "halted")
-        compared = ledger.reconciliations(session_id)
+        starts = ledger.starts(session_id)
+        # A comparison from before the last start knows a part of the day.
+        compared = [
+            record
+            for record in ledger.reconciliations(session_id)
+            if not starts or record.at_ms >= starts[-1].started_at_ms
+        ]
         return cls(
             session_id=session_id,
             day=key.day,
             index=key.underlying,
             mode=key.mode,
-            starts=len(ledger.starts(session_id)),
+            starts=len(starts),
             trades=trades,
             trade_count=len(closed),
             wins=sum(trade.net_paise > 0 for trade in closed),

@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 import flows.reconciliation
 from flows.analytics import analytics
 from flows.cli import app
+from flows.evening import unfinished_evenings
 from flows.reconciliation import reconcile_day, reconciliation
 from strategy.charges import rates_on
 from strategy.closed_trades import LAYOUT
@@ -272,6 +273,7 @@ def test_an_answer_that_fails_once_is_asked_for_again(evening, place):
 
 @pytest.mark.usefixtures("_no_faults_afterwards")
 def test_a_broker_that_does_not_answer_leaves_nothing_behind_and_a_later_run_compares(evening, place, web_hook):
+    """The later run is the scheduled one, which finds by itself what was left."""
     fault(evening, fault="server_error", at={"call": "order_book", "nth": 1}, times=99)
     state = reconciliation(session_id=evening.session_id, return_state=True)
     assert (state.type.value, state.name) == ("FAILED", "Unreachable")
@@ -280,7 +282,12 @@ def test_a_broker_that_does_not_answer_leaves_nothing_behind_and_a_later_run_com
     with closing(Ledger(f"sqlite:///{place}")) as ledger:
         assert ledger.reconciliations(evening.session_id) == ()
     evening.call("DELETE", "/control/faults")
-    assert reconciliation(session_id=evening.session_id, return_state=True).name == "Matched"
+    state = unfinished_evenings(return_state=True)
+    assert (state.name, state.message) == ("Finished", f"{evening.session_id} Matched, Reported")
+    told = len(web_hook.heard)
+    state = unfinished_evenings(return_state=True)
+    assert (state.name, state.message) == ("Finished", "every session was compared with the broker")
+    assert len(web_hook.heard) == told, "with nothing to do it does nothing"
 
 
 def dump(ledger_url):

@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 import warnings
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -18,6 +19,7 @@ from strategy.metrics import UNKNOWN, day_metrics
 from tasks.evening.packing import pack_session, record_packed
 from tasks.evening.period import analyse_period, days_of, read_period
 from tasks.evening.tables import as_json
+from tasks.ledger.columns import DayColumns
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it asks for pandas-datareader, which downloads prices and is not needed
@@ -271,6 +273,18 @@ class TestPeriod:
         period = read_period(recorded_day.ledger, TradeFilter(), now_ms=now_ms)
         assert len(period.trades) == 4
         assert recorded_day.ledger.day_columns(None, None, LAYOUT) == {}
+
+    def test_what_was_packed_before_a_session_went_on_does_not_count(self, record_day):
+        """Compared and packed at noon, started again, dead since: what it did until now counts, and is not kept."""
+        recorded = record_day(reconciled=False)
+        ledger, session_id = recorded.ledger, recorded.session_id
+        (begun,) = ledger.starts(session_id)
+        ledger.record_day_columns(DayColumns(session_id, "", {}, b""), LAYOUT)
+        ledger.record_reconciliation(session_id, "noon", begun.started_at_ms + 1, "clean", [])
+        assert len(read_period(ledger, TradeFilter(), now_ms=NOW_MS).trades) == 0
+        ledger.record_start(replace(begun, fence=begun.fence + 1, started_at_ms=begun.started_at_ms + 2))
+        assert len(read_period(ledger, TradeFilter(), now_ms=NOW_MS).trades) == 4
+        assert ledger.rows("SELECT revision FROM day_columns") == [(1,)]
 
     def test_why_no_entry_is_counted_by_date_index_and_mode(self, recorded_day):
         everything = analyse_period(recorded_day.ledger, TradeFilter(), capital_paise=CAPITAL, now_ms=NOW_MS)

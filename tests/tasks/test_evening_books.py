@@ -25,10 +25,12 @@ from tasks.evening.reconciliation import (
     record_comparison,
     settled_book,
 )
-from tasks.evening.sessions import which_session
+from tasks.evening.sessions import unfinished, which_session
 from tasks.ledger.records import OrderEventRecord, SessionKey
 from tasks.ledger.store import Ledger
+from tasks.pages.summary import DaySummary
 
+NEXT_DAY_MS = 1_795_250_000_000
 SECURITY = "NSE_FNO:64500"
 ORDER = BrokerOrder(
     broker_order_id="11",
@@ -183,10 +185,36 @@ def test_the_same_comparison_is_kept_once_and_a_changed_one_again(recorded_day):
     clean = compare_session(ledger, Books(ledger_book(ledger, session_id)), session_id)
     missing = compare_session(ledger, Books(Book()), session_id)
     assert not missing.agrees
-    for at_ms, found in enumerate([clean, clean, missing, missing, clean]):
-        record_comparison(ledger, session_id, found, run_id=f"run-{at_ms}", at_ms=at_ms)
+    evening_ms = ledger.reconciliations(session_id)[-1].at_ms
+    for number, found in enumerate([clean, clean, missing, missing, clean]):
+        record_comparison(ledger, session_id, found, run_id=f"run-{number}", at_ms=evening_ms + number)
     states = [compared.state for compared in ledger.reconciliations(session_id)]
     assert states[before:] == ["mismatched", "clean"], "the first clean one was known already"
+
+
+def test_what_was_not_compared_since_its_last_start_is_unfinished(record_day):
+    recorded = record_day(reconciled=False)
+    ledger, session_id = recorded.ledger, recorded.session_id
+    (begun,) = ledger.starts(session_id)
+    asked = {"first": date(2026, 11, 20), "modes": {"rehearsal"}, "account": "1000000009", "now_ms": NEXT_DAY_MS}
+    clean = compare_session(ledger, Books(ledger_book(ledger, session_id)), session_id)
+
+    assert unfinished(ledger, **asked) == [session_id]
+    assert unfinished(ledger, **asked | {"now_ms": begun.started_at_ms}) == [], "it trades"
+    assert unfinished(ledger, **asked | {"first": date(2026, 11, 21)}) == []
+    assert unfinished(ledger, **asked | {"modes": {"live", "paper"}}) == []
+    assert unfinished(ledger, **asked | {"account": "2000000009"}) == []
+
+    record_comparison(ledger, session_id, clean, run_id="noon", at_ms=begun.started_at_ms + 1_000)
+    assert unfinished(ledger, **asked) == []
+    ledger.record_start(replace(begun, fence=begun.fence + 1, started_at_ms=begun.started_at_ms + 2_000))
+    assert unfinished(ledger, **asked) == [session_id], "at noon it knew half of the day"
+    assert DaySummary.build(ledger, session_id).reconciliation is None
+    for run in ("evening", "again"):
+        record_comparison(ledger, session_id, clean, run_id=run, at_ms=begun.started_at_ms + 3_000)
+    assert unfinished(ledger, **asked) == []
+    assert [compared.run_id for compared in ledger.reconciliations(session_id)] == ["noon", "evening"]
+    assert DaySummary.build(ledger, session_id).is_reconciled
 
 
 class TestWhichSession:

@@ -84,7 +84,7 @@ def test_what_is_not_as_it_should_be_is_named(record_day, day, runs, fault):
 def test_a_difference_with_the_broker_is_shown_in_words(recorded_day):
     difference = DifferenceRecord(kind="position", subject="NSE_FNO:1", expected="0", found="65")
     recorded_day.ledger.record_reconciliation(
-        recorded_day.session_id, "run-3", 1_795_000_000_000, "differs", [difference]
+        recorded_day.session_id, "run-3", 1_795_180_000_000, "differs", [difference]
     )
     summary = DaySummary.build(recorded_day.ledger, recorded_day.session_id)
     assert not summary.is_sound

@@ -114,7 +114,7 @@ class CompiledMarket:
             seconds,
             lambda: kernel.candles_of(ticks.at_ms, ticks.spot_paise, self.first_tick, seconds, self.step_points),
         )
-        return Candles(*made, seconds * 1000, params.candle_grace_ms)
+        return Candles._make((*made, seconds * 1000, params.candle_grace_ms))
 
     def _directions(self, params: Params) -> tuple[Bytes, Ints]:
         candles = self._candles(params)

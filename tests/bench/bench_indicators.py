@@ -15,7 +15,8 @@ import numpy as np
 from talipp import indicators as talipp
 from talipp.ohlcv import OHLCV
 
-from strategy.indicators import Macd, SuperTrend, macd, supertrend
+from strategy.indicator_arrays import macd, supertrend
+from strategy.indicators import Macd, SuperTrend
 
 CANDLES = 6_000
 CHUNK = 100

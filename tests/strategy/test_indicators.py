@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from talipp import indicators as talipp
 from talipp.ohlcv import OHLCV
 
-from strategy.indicators import Macd, SuperTrend, atr, ema, macd, supertrend, supertrend_over
+from strategy.indicator_arrays import atr, ema, macd, supertrend, supertrend_over
+from strategy.indicators import Macd, SuperTrend
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of recorded and reference data is absent")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategy import indicators
+from strategy import indicator_arrays
 from strategy.calendar import ist_ms
 from strategy.candles import Candle, candles_of
 from strategy.params import Params
@@ -42,10 +42,10 @@ def test_signals_equal_the_indicators_over_all_candles(walk):
     base = candles_of(ticks, 5)[:-1]
     signals = warm_up(base, settings)
     high, low, close = columns(base)
-    line, direction = indicators.supertrend(high, low, close, 3, 1.5)
+    line, direction = indicator_arrays.supertrend(high, low, close, 3, 1.5)
     assert signals.direction == direction[-1]
     assert signals.line_points == (None if direction[-1] == 0 else line[-1])
-    macd, signal = indicators.macd(close, 3, 6, 3)
+    macd, signal = indicator_arrays.macd(close, 3, 6, 3)
     assert signals.macd_points == (None if np.isnan(macd[-1]) else macd[-1])
     assert signals.macd_signal_points == (None if np.isnan(signal[-1]) else signal[-1])
     closed_htf = [
@@ -54,7 +54,7 @@ def test_signals_equal_the_indicators_over_all_candles(walk):
         if candle.end_ms <= base[-1].end_ms
     ]
     if closed_htf:
-        _, longer = indicators.supertrend(*columns(closed_htf), 3, 1.5)
+        _, longer = indicator_arrays.supertrend(*columns(closed_htf), 3, 1.5)
         assert signals.htf_direction == longer[-1]
 
 

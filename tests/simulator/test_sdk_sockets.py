@@ -45,6 +45,9 @@ class SdkFeed:
         asyncio.set_event_loop(None)
         self._feed.loop.close()
 
+    def ask(self, method: str, *given) -> None:
+        getattr(self._feed, method)(*given)
+
     def end(self) -> None:
         self._feed._running = False
         with suppress(RuntimeError):
@@ -88,6 +91,29 @@ def test_the_sdks_feed_reads_every_packet(simulator, sdk_feed):
     assert (full["exchange_segment"], full["security_id"]) == (2, int(number))
     assert float(full["depth"][0]["bid_price"]) <= float(full["LTP"]) <= float(full["depth"][0]["ask_price"])
     assert not feed.errors
+
+
+def test_the_sdks_feed_reads_quotes_until_it_unsubscribes_and_is_told_why_it_ends(simulator, sdk_feed, capsys):
+    number = str(simulator.at_the_money()["security_id"])
+    feed = sdk_feed((2, number, QUOTE))
+    simulator.wait_until(lambda: simulator.advance(seconds=1) and len(feed.received) >= 2)
+    interest, quote = feed.received[:2]
+    assert (interest["type"], quote["type"]) == ("OI Data", "Quote Data")
+    assert interest["OI"] > 0
+    assert (quote["security_id"], quote["LTT"][:2]) == (int(number), "10")
+    assert float(quote["low"]) <= float(quote["LTP"]) <= float(quote["high"])
+    feed.ask("unsubscribe_symbols", [(2, number, QUOTE)])
+
+    def is_quiet() -> bool:
+        before = simulator.truth()["feed_packets"]
+        simulator.advance(seconds=2)
+        return simulator.truth()["feed_packets"] == before
+
+    simulator.wait_until(is_quiet)
+    simulator.post_faults({"fault": "feed_805"})
+    simulator.advance(seconds=1)
+    simulator.wait_until(lambda: None in feed.received)
+    assert "No. of active websocket connections exceeded" in capsys.readouterr().out
 
 
 def test_the_sdks_order_updates_tell_the_life_of_an_order(simulate, capsys):

@@ -181,8 +181,8 @@ def day_metrics(days: Sequence[date], net_paise: Ints, capital_paise: int) -> Da
     solvent = bool((equity > 0).all())
     returns: Floats = net_paise / equity[:-1] if solvent else np.empty(0)
     drawdown = _drawdown(days, equity, relative=True) if solvent else None
-    growth = float(equity[-1] / capital_paise)
-    cagr = growth ** (DAYS_PER_YEAR / count) - 1 if solvent and count else None
+    total_return = float((equity[-1] - capital_paise) / capital_paise)
+    cagr = _yearly(total_return, count) if solvent and count else None
     best, worst = (int(net_paise.argmax()), int(net_paise.argmin())) if count else (0, 0)
     return DayMetrics(
         days=count,
@@ -192,7 +192,7 @@ def day_metrics(days: Sequence[date], net_paise: Ints, capital_paise: int) -> Da
         net_paise=int(net_paise.sum()),
         best_day=(days[best], int(net_paise[best])) if count else None,
         worst_day=(days[worst], int(net_paise[worst])) if count else None,
-        total_return=growth - 1 if count else None,
+        total_return=total_return if count else None,
         cagr=cagr,
         volatility=float(returns.std(ddof=1)) * math.sqrt(DAYS_PER_YEAR) if len(returns) > 1 else None,
         sharpe=_sharpe(returns),
@@ -312,6 +312,17 @@ def _sortino(returns: Floats) -> float | None:
     losing = np.minimum(returns, 0.0)
     downside = math.sqrt(float((losing * losing).mean())) if len(returns) > 1 else 0.0
     return float(returns.mean()) / downside * math.sqrt(DAYS_PER_YEAR) if downside else None
+
+
+def _yearly(total_return: float, days: int) -> float | None:
+    """The return of a year at the pace of `days`; None where no number can hold it.
+
+    By logarithms of 1 + x, because a power minus 1 loses the digits of a small return.
+    """
+    try:
+        return math.expm1(DAYS_PER_YEAR / days * math.log1p(total_return))
+    except OverflowError:
+        return None
 
 
 def _calmar(cagr: float | None, drawdown: Drawdown | None, days: int) -> float | None:

@@ -190,6 +190,16 @@ class TestDays:
             ratio=pytest.approx(0.1), paise=11_000_00, peak=START, trough=START + timedelta(days=1), recovered=None
         )
 
+    def test_a_year_at_the_pace_of_a_tiny_return_keeps_its_digits(self):
+        # Two paise on a crore of rupees in 21 days: a power minus 1 has seven digits of it.
+        found = day_metrics([START + timedelta(days=n) for n in range(21)], np.array([2] + [0] * 20), 10**9)
+        exact = (1 + Fraction(2, 10**9)) ** 12 - 1
+        assert found.cagr == pytest.approx(float(exact), rel=1e-12)
+
+    def test_a_year_at_a_pace_that_no_number_can_hold_is_none(self):
+        found = day_metrics([START], np.array([30_000_00]), 1_00)
+        assert (found.total_return, found.cagr, found.calmar) == (30_000, None, None)
+
     def test_a_drawdown_from_the_start_has_no_peak_day_and_ends_when_the_capital_is_back(self):
         found = days_of(-500_00, -500_00, 400_00, 600_00, 100_00).drawdown
         assert found == Drawdown(

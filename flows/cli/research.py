@@ -5,11 +5,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from flows.cli.options import HOME, IndexName, settings_of
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from tasks.backtest.result import BacktestResult
 
 
 def register(app: App) -> None:
@@ -76,7 +81,7 @@ def download(
 
 def backtest(
     *,
-    data: Annotated[list[str], Parameter(consume_multiple=True)],
+    data: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     from_: Annotated[date | None, Parameter(name="--from")] = None,
     to: date | None = None,
     set: Annotated[list[str] | None, Parameter(negative="")] = None,  # noqa: A002 (the option's natural name)
@@ -85,6 +90,9 @@ def backtest(
     volatility: float = 0.13,
     folds: int = 1,
     options: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
+    walk_forward: Path | None = None,
+    fit_days: int = 60,
+    trade_days: int = 20,
     json: Path | None = None,
     home: Path = HOME,
 ) -> int:
@@ -103,14 +111,29 @@ def backtest(
         folds: show so many stretches of the days by themselves as well.
         options: recorded one-minute candles of contracts, as `bot download --strikes` writes them: their premiums are
             taken where there are any, and it is said which trades were made at them.
+        walk_forward: a grid file as for `bot sweep`: before each stretch its best settings on the days before are
+            chosen, then traded; recordings, dates and fixed settings are the file's.
+        fit_days: so many trading days a choice is made on.
+        trade_days: so many days are traded before the next choice.
         json: write the result for programs to this file.
         home: where the report goes.
     """
+    from tasks.backtest.grid import GridError
     from tasks.backtest.market import MarketModel
-    from tasks.backtest.page import write_page
-    from tasks.backtest.run import BacktestRequest, run_backtest, write_json
+    from tasks.backtest.run import BacktestRequest, run_backtest
 
-    with _plain_errors():
+    with _plain_errors(GridError):
+        if walk_forward is not None:
+            if data or from_ or to or set or options:
+                raise ValueError("expected recordings, dates and settings in the grid file alone, found some beside it")
+            from tasks.backtest.grid import read_grid
+            from tasks.backtest.walk import walk_forward as walk
+
+            with _progress_of_parts() as hear_part:
+                result = walk(read_grid(walk_forward), fit_days=fit_days, trade_days=trade_days, hear=hear_part)
+            return _show(result, json, home)
+        if not data:
+            raise ValueError("expected recordings, found none: say --data FILE, or --walk-forward GRID")
         request = BacktestRequest(
             files=tuple(data),
             settings=settings_of(set or ()),
@@ -122,17 +145,24 @@ def backtest(
         )
         with _progress("days") as hear:
             result = run_backtest(request, progress=lambda done, days, _: hear(done, days))
-        if json is not None:
-            write_json(result, json)
-        print("\n".join(result.lines()))
-        print(f"report: {write_page(result, home.resolve())}")
+        return _show(result, json, home)
+
+
+def _show(result: "BacktestResult", json: Path | None, home: Path) -> int:
+    from tasks.backtest.page import write_page
+    from tasks.backtest.run import write_json
+
+    if json is not None:
+        write_json(result, json)
+    print("\n".join(result.lines()))
+    print(f"report: {write_page(result, home.resolve())}")
     return 0
 
 
 def sweep(
     grid: Path,
     *,
-    runner: Literal["local", "dask"] = "local",
+    runner: Literal["local", "dask", "ray"] = "local",
     address: str | None = None,
     best: int = 20,
     home: Path = HOME,
@@ -141,8 +171,8 @@ def sweep(
 
     Args:
         grid: recordings, fixed settings and values to combine, as YAML (docs/research.md shows one).
-        runner: local uses all cores of this machine; dask a cluster, through a Prefect run.
-        address: the Dask scheduler, tcp://host:8786; a cluster on this machine if not given.
+        runner: local uses all cores of this machine; dask and ray a cluster, through a Prefect run.
+        address: the Dask scheduler, tcp://host:8786, or Ray's head, ray://host:10001; this machine's if not given.
         best: so many rows are printed; all of them are in ranking.csv.
         home: where results and reports go.
     """
@@ -150,10 +180,12 @@ def sweep(
 
     with _plain_errors(GridError):
         read = read_grid(grid)
-        if runner == "dask":
+        if runner != "local" or address is not None:
+            from flows.sweep import runner_of
             from flows.sweep import sweep as sweep_flow
 
-            state = sweep_flow(str(grid.resolve()), "dask", address, return_state=True)
+            runner_of(runner, address)
+            state = sweep_flow(str(grid.resolve()), runner, address, return_state=True)
             print(f"{state.name}: {state.message}")
             if not state.is_completed():
                 return 1
@@ -247,10 +279,23 @@ def _plain_errors(*more: type[Exception]) -> Iterator[None]:
 @contextmanager
 def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar with an estimate of the time left."""
+    with _progress_of_parts() as hear:
+        yield lambda done, total: hear(unit, done, total)
+
+
+@contextmanager
+def _progress_of_parts() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each part of the work, with an estimate of the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        parts: dict[str, TaskID] = {}
+
+        def hear(what: str, done: int, total: int) -> None:
+            if what not in parts:
+                parts[what] = progress.add_task(what, total=total)
+            progress.update(parts[what], completed=done, total=total)
+
+        yield hear

@@ -42,8 +42,7 @@ def outcome_of(key: str, trades: Ints, days: Sequence[date]) -> Outcome:
     """The numbers of the kernel's trades over these days, days without a trade included."""
     columns = TradeColumns(net_paise=trades[:, _NET], entry_at_ms=trades[:, _ENTRY], exit_at_ms=trades[:, _EXIT])
     metrics = trade_metrics(columns)
-    daily = np.zeros(len(days), dtype=np.int64)
-    np.add.at(daily, trades[:, _DAY], trades[:, _NET])
+    daily = daily_net(trades, len(days))
     months: defaultdict[str, int] = defaultdict(int)
     for day, net in zip(days, daily.tolist(), strict=True):
         months[f"{day:%Y-%m}"] += net
@@ -64,6 +63,13 @@ def outcome_of(key: str, trades: Ints, days: Sequence[date]) -> Outcome:
         kurtosis=kurtosis,
         months=dict(months),
     )
+
+
+def daily_net(trades: Ints, days: int) -> Ints:
+    """What the kernel's trades made on each of the first so many days, paise."""
+    daily = np.zeros(days, dtype=np.int64)
+    np.add.at(daily, trades[:, _DAY], trades[:, _NET])
+    return daily
 
 
 def moments(daily: Ints) -> tuple[float | None, float | None, float | None]:

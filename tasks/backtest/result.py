@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
@@ -55,6 +56,28 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """One step of a walk-forward: settings chosen on some days and traded on those after them."""
+
+    fit_first: date
+    fit_last: date
+    fit_days: int
+    fit_net_paise: int
+    fit_sharpe: float | None  # of days, not of years; None: no combination traded
+    chosen: Mapping[str, Any]
+    first: date
+    last: date
+    days: int
+    trades: int
+    net_paise: int
+
+    @property
+    def settings(self) -> str:
+        """What was chosen, for people."""
+        return ", ".join(f"{name} {value}" for name, value in self.chosen.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BacktestResult:
     """The days of a backtest together."""
 
@@ -76,6 +99,23 @@ class BacktestResult:
     folds: tuple[Fold, ...]
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
+    walks: tuple[Walk, ...] = ()
+
+    @property
+    def fit_day_paise(self) -> float | None:
+        """The mean day while fitting, over all steps of a walk-forward; None without one."""
+        return fmean(walk.fit_net_paise / walk.fit_days for walk in self.walks) if self.walks else None
+
+    @property
+    def survived(self) -> str:
+        """What of the fitted result was left on days that the choice had not seen."""
+        fitted, traded = self.fit_day_paise, fmean(self.day_net_paise)
+        assert fitted is not None, "asked of a backtest that did not walk forward"
+        words = (
+            f"mean day {render_rupees(round(fitted), signed=True)} while fitting,"
+            f" {render_rupees(round(traded), signed=True)} on the days after"
+        )
+        return f"{words}: {100 * traded / fitted:.0f} % survived" if fitted > 0 else words
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -105,6 +145,7 @@ class BacktestResult:
                 "p_value": self.figures.p_value,
                 "day_block_bootstrap": None if self.interval is None else asdict(self.interval),
                 "folds": [_plain(asdict(fold)) for fold in self.folds],
+                "walk_forward": [_plain(asdict(walk)) for walk in self.walks],
                 "assumptions": list(self.assumptions),
                 "warnings": list(self.warnings),
             },
@@ -143,6 +184,13 @@ class BacktestResult:
         found += [
             f"  {fold.first} to {fold.last}: {fold.trades} trades, {render_rupees(fold.net_paise, signed=True)}"
             for fold in self.folds
+        ]
+        if self.walks:
+            found.append(f"  walk-forward, {len(self.walks)} stretches: {self.survived}")
+        found += [
+            f"  {walk.first} to {walk.last}: {walk.trades} trades, {render_rupees(walk.net_paise, signed=True)} with"
+            f" {walk.settings}"
+            for walk in self.walks
         ]
         if any(priced != MODELLED for priced in self.priced):
             found.append(f"  premiums of the trades: {self.priced_words}")

@@ -20,8 +20,8 @@ from tasks.backtest.result import BacktestResult, result_of
 from tasks.connect import open_ledger
 from tasks.evening.replay import recordings
 
-# Days before the first one that warm the indicators up.
-DAYS_BEFORE = 3
+# Days before the first one that warm the indicators up: 150 candles of a quarter of an hour.
+DAYS_BEFORE = 6
 LEDGER = "ledger:"
 Progress = Callable[[int, int, DayRun], None]
 

@@ -26,7 +26,6 @@ from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled, Completed, Failed, Running
 from pydantic import Field
 
-from flows.analytics import analyse_day
 from flows.reconciliation import reconcile_or_tell
 from strategy.actions import Severity
 from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
@@ -285,6 +284,8 @@ def evening(session_id: str, *, hurried: bool = False) -> None:
 
     In a hurry nothing is waited for, and the runs are nobody's children: those of a cancelled run are cancelled too.
     """
+    from flows.analytics import analyse_day  # noqa: PLC0415 (charts: seconds of imports, and trading waits for none)
+
     log = get_run_logger()
     jobs: dict[str, Callable[[str], object]] = {"reconciliation": reconcile_or_tell, "analytics": analyse_day}
     prefect_is_away = False

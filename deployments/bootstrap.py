@@ -34,6 +34,8 @@ WORK_POOL = "trading"
 WATCH_QUEUE = "watch"
 # Heartbeats that may be missed before a run counts as dead.
 MISSED_MAX = 3
+# How long a server that was just started may take.
+SERVER_WAIT_S = 60.0
 # Every setting of a heartbeat is at least this (Prefect's own bound).
 HEARTBEAT_S_DEFAULT = 30
 
@@ -55,7 +57,7 @@ class Done:
 
 
 def bootstrap(
-    project: Path, *, renew: bool = False, wait_s: float = 0, silent_after_s: float | None = None
+    project: Path, *, renew: bool = False, wait_s: float = SERVER_WAIT_S, silent_after_s: float | None = None
 ) -> tuple[Done, ...]:
     """Create what is missing on the Prefect server of this environment.
 
@@ -66,15 +68,14 @@ def bootstrap(
         silent_after_s: a session without a sign of life for so long is dead; three heartbeats if not given.
 
     Raises:
-        BootstrapFailed: Prefect refused; the message has its last lines.
+        BootstrapFailed: the server does not answer, or Prefect refused; the message has its last lines.
     """
     if not PREFECT_API_URL.value():
         raise BootstrapFailed(
             "PREFECT_API_URL must name the Prefect server, found nothing. Start one (prefect server start), then "
             "set it, for instance to http://127.0.0.1:4200/api."
         )
-    if wait_s:
-        await_server(str(PREFECT_API_URL.value()), wait_s)
+    await_server(str(PREFECT_API_URL.value()), wait_s)
     if silent_after_s is None:
         silent_after_s = MISSED_MAX * (get_current_settings().flows.heartbeat_frequency or HEARTBEAT_S_DEFAULT)
     with get_client(sync_client=True) as client:
@@ -102,7 +103,10 @@ def await_server(url: str, timeout_s: float) -> None:
             if requests.get(f"{url}/health", timeout=2).ok:
                 return
         pause(0.2)
-    raise BootstrapFailed(f"An answer was expected from {url} within {timeout_s:.0f} s, found none; see its log.")
+    raise BootstrapFailed(
+        f"An answer was expected from {url} within {timeout_s:.0f} s, found none. Is it up (prefect server start), "
+        "and is PREFECT_API_URL its address?"
+    )
 
 
 def automations(*, guardian_id: Any, alarm_id: Any, silent_after_s: float) -> tuple[AutomationCore, ...]:

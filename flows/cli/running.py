@@ -88,7 +88,7 @@ def session(*, deployment: str = "rehearsal", day: date | None = None) -> int:
     return _start(f"daily-session/{deployment}", {"day": day.isoformat()} if day else {})
 
 
-def bootstrap(*, renew: Annotated[bool, Parameter(negative="")] = False, wait: float = 0) -> int:
+def bootstrap(*, renew: Annotated[bool, Parameter(negative="")] = False, wait: float = 60) -> int:
     """Create what is missing on the Prefect server: work pool, deployments, automations. Again changes nothing.
 
     Args:

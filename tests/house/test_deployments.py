@@ -12,9 +12,10 @@ from prefect.events.actions import RunDeployment
 from prefect.flows import load_flow_from_entrypoint
 from prefect.server.events.actions import RunDeployment as ServerRunDeployment
 from prefect.server.utilities.user_templates import render_user_template_sync
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 
-from deployments.bootstrap import automations
+from deployments.bootstrap import BootstrapFailed, automations, bootstrap
 from flows.demo import REHEARSAL_JOBS
 from strategy.instruments import Underlying
 from strategy.params import Params
@@ -129,3 +130,10 @@ def test_an_alarm_is_told_one_value_whatever_the_message(automation, name, templ
     )
     said = json.loads(rendered) if is_json else rendered
     assert said == {"message": message, "run_name": "nifty-live (a run)"}[name]
+
+
+def test_without_a_server_bootstrap_says_what_is_missing():
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), pytest.raises(BootstrapFailed) as failed:
+        bootstrap(PROJECT, wait_s=0.1)
+    assert "http://127.0.0.1:9/api" in str(failed.value)
+    assert "prefect server start" in str(failed.value)

@@ -165,11 +165,19 @@ def test_a_job_template_fits_its_worker(kind):
     assert not re.search(r"token|password|secret\b|_URLS", json.dumps(variables["env"]["default"]), flags=re.IGNORECASE)
 
 
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_a_container_that_is_stopped_lets_its_session_close_first(kind):
+    """Prefect's default command keeps SIGTERM to itself: the session would be killed with what it holds."""
+    variables = json.loads((DEPLOYMENTS / "pools" / f"{kind}.json").read_text())["variables"]["properties"]
+    assert variables["command"]["default"] == "python -m prefect.engine"
+
+
 def test_kubernetes_never_starts_a_session_twice():
     job = json.loads((DEPLOYMENTS / "pools" / "kubernetes.json").read_text())["job_configuration"]["job_manifest"]
     assert job["spec"]["backoffLimit"] == 0
     pod = job["spec"]["template"]["spec"]
     assert pod["restartPolicy"] == "Never"
+    assert pod["terminationGracePeriodSeconds"] >= 60, "an exit may take a while"
     assert pod["securityContext"]["runAsNonRoot"] is True
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

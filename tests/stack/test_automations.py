@@ -1,7 +1,13 @@
-"""What watches over the runs: `bot bootstrap` creates it, and each automation fires when its run really dies."""
+"""What the jobs stand on: `bot bootstrap` creates it, the server takes the job templates, and each automation fires
+when its run really dies.
+"""
+
+import json
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.bootstrap import bootstrap
@@ -34,6 +40,31 @@ def test_bootstrapping_again_changes_nothing_and_mends_what_was_switched_off(sta
         client.pause_automation(known["late session"].id)
     assert changes(stack) == {"automation late session": "changed"}
     assert changes(stack) == {}
+
+
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_the_server_makes_a_pool_of_a_job_template_and_holds_runs_to_its_variables(stack, kind):
+    template = json.loads((stack.project / "deployments" / "pools" / f"{kind}.json").read_text())
+    name = f"trading-{kind}"
+    with temporary_settings({PREFECT_API_URL: stack.api_url}), get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template))
+        try:
+            pool = client.read_work_pool(name)
+            assert (pool.type, pool.base_job_template) == (kind, template)
+
+            flow_id = client.read_deployment_by_name("daily-session/rehearsal").flow_id
+            made = client.create_deployment(
+                flow_id, f"on-{kind}", work_pool_name=name, job_variables={"image": "trading-bot:4"}
+            )
+            client.delete_deployment(made)
+            with pytest.raises(PrefectHTTPStatusError, match="image"):
+                client.create_deployment(flow_id, f"on-{kind}", work_pool_name=name, job_variables={"image": 4})
+
+            del template["variables"]["properties"]["image"]
+            with pytest.raises(PrefectHTTPStatusError, match="undeclared"):
+                client.create_work_pool(WorkPoolCreate(name=f"{name}-2", type=kind, base_job_template=template))
+        finally:
+            client.delete_work_pool(name)
 
 
 @pytest.mark.parametrize("dies_too", ["the process alone", "with its worker"])

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from urllib3.util import Retry
 
-from deployments.local import LocalStack, StackError, interruptible
+from deployments.local import BARE_SERVER, LocalStack, StackError, interruptible
 from strategy.calendar import OutsideKnownData, closed_because, session_facts
 from strategy.instruments import Underlying
 from strategy.params import Params
@@ -96,6 +96,8 @@ def _run(options: DemoOptions, console: Console) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     ledger_url = f"sqlite:///{folder / 'ledger.sqlite3'}"
     environment = {"BOT_HOME": str(folder), "BOT_LEDGER_URL": ledger_url}
+    if not options.keep:
+        environment |= BARE_SERVER
     with LocalStack(
         home=options.home, project=options.project, environment=environment, may_be_kept=options.keep
     ) as stack:

@@ -24,12 +24,13 @@ class WireError(ValueError):
     """A reply or a push that does not say what it must; the message shows where, without secrets."""
 
 
-def parse_json(body: bytes) -> Any:
-    """JSON with exact decimals; WireError where it is not JSON."""
+def parse_json(body: bytes | str) -> Any:
+    """JSON with exact decimals; WireError where it is not JSON, or has a number that no decimal can hold."""
     try:
         return json.loads(body, parse_float=Decimal, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        found = body[:_SHOWN_CHARACTERS].decode("utf-8", "replace") or "an empty body"
+    except (ValueError, InvalidOperation, RecursionError) as error:
+        start = body[:_SHOWN_CHARACTERS]
+        found = (start if isinstance(start, str) else start.decode("utf-8", "replace")) or "an empty body"
         raise WireError(f"expected JSON, found {found!r}") from error
 
 
@@ -52,7 +53,7 @@ def whole(number: Any) -> int:
     """A whole number that may come as 65, 65.0 or "65"."""
     value = _decimal(number)
     if value != value.to_integral_value():
-        raise WireError(f"expected a whole number, found {number!r}")
+        raise WireError(f"expected a whole number, found {shown(number)}")
     return int(value)
 
 
@@ -75,7 +76,7 @@ def moment_ms(text: Any) -> int:
         except ValueError:
             continue
         return epoch_ms(found.replace(tzinfo=IST)) if found.year > 1980 else 0
-    raise WireError(f"expected a date and time, found {text!r}")
+    raise WireError(f"expected a date and time, found {shown(text)}")
 
 
 def rows(found: Any, read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
@@ -88,13 +89,13 @@ def rows(found: Any, read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
 
 def _decimal(number: Any) -> Decimal:
     if isinstance(number, bool) or not isinstance(number, (int, float, str, Decimal)):
-        raise WireError(f"expected a number, found {number!r}")
+        raise WireError(f"expected a number, found {shown(number)}")
     try:
         value = Decimal(str(number).strip())
     except InvalidOperation:
-        raise WireError(f"expected a number, found {number!r}") from None
+        raise WireError(f"expected a number, found {shown(number)}") from None
     if not value.is_finite() or abs(value) > _MONEY_LIMIT:
-        raise WireError(f"expected a number that can be an amount, found {number!r}")
+        raise WireError(f"expected a number that can be an amount, found {shown(number)}")
     return value
 
 
@@ -110,7 +111,7 @@ def text(row: Mapping[str, Any], name: str) -> str:
     """A field that has to be text, or a number that stands for it (ids)."""
     value = need(row, name)
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
-        raise WireError(f"expected text in the field {name}, found {value!r}")
+        raise WireError(f"expected text in the field {name}, found {shown(value)}")
     return str(value).strip()
 
 

@@ -12,10 +12,9 @@ Invariants:
 import json
 import logging
 from collections.abc import Callable
-from decimal import Decimal
 
 from tasks.broker.order_rows import order_update
-from tasks.broker.wire import WireError
+from tasks.broker.wire import WireError, parse_json
 from tasks.feed import FeedName
 from tasks.feed.connection import Connection, Message
 from tasks.feed.line import Line, Patience
@@ -81,8 +80,8 @@ class OrderFeed:
 
     def _receive(self, message: Message) -> bool:
         try:
-            frame = json.loads(message, parse_float=Decimal)
-        except (ValueError, RecursionError):
+            frame = parse_json(message)
+        except WireError:
             self.malformed += 1
             return False
         if not isinstance(frame, dict):

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import math
 import os
+import random
 import signal
 import socket
 import socketserver
@@ -217,6 +219,46 @@ def make_broker():
             return broker
 
         yield make
+
+
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    65.5,
+    1e308,
+    math.nan,
+    math.inf,
+    10**30,
+    "",
+    " ",
+    "65",
+    "1e999",
+    "NaN",
+    "-0",
+    "०१२",
+    "x" * 999,
+]
+ODD += [[], {}, [[]], {"a": {}}, "Traded", "0001-01-01 00:00:00", "2026-13-41 25:61:61"]
+
+
+@pytest.fixture
+def spoilt():
+    """spoilt(row, count): the JSON of `row` with odd values, wrong bytes and its end cut off; the same each time."""
+
+    def texts(row, count, wrap=lambda changed: changed):
+        chance, names = random.Random(8), list(row)
+        odd = [json.dumps(value) for value in ODD] + ["9" * 5000]  # a number that Python does not read
+        whole = {name: json.dumps(value) for name, value in row.items()}
+        for number in range(count):
+            parts = whole | {chance.choice(names): chance.choice(odd)} if number % 2 else whole
+            text = bytearray(wrap("{" + ", ".join(f'"{name}": {part}' for name, part in parts.items()) + "}").encode())
+            for _ in range(number % 4):
+                text[chance.randrange(len(text))] = chance.randrange(256)
+            yield bytes(text[: chance.randrange(len(text))] if number % 5 == 0 else text)
+
+    return texts
 
 
 @dataclass

@@ -1,16 +1,20 @@
 """What every kind of reply means after a write and after a read: could an order be live?"""
 
 import json
+from collections import Counter
 
 import pytest
 
 from tasks.broker import (
     AuthenticationDead,
+    BrokerError,
     BrokerUnavailable,
     IpRefused,
     OrderOutcomeUnknown,
     OrderRejected,
     RateLimited,
+    order_rows,
+    wire,
 )
 from tasks.broker.http import Reply
 from tasks.broker.replies import accepted_order_id, answered, is_not_found
@@ -116,6 +120,28 @@ def test_a_reply_to_a_read_is_an_answer_or_unavailable(name):
         with pytest.raises(expected) as raised:
             answered(reply_of(status, body))
         assert type(raised.value) is expected
+
+
+ROW = {
+    "orderId": "112111182198", "orderStatus": "PENDING", "correlationId": "c-1", "transactionType": "BUY", "quantity": 65,
+    "exchangeSegment": "NSE_FNO", "securityId": "47317", "price": 101.5, "filledQty": 65, "averageTradedPrice": 101.55,
+    "updateTime": "2026-11-20 10:00:01", "omsErrorDescription": "CONFIRMED",
+}  # fmt: skip
+REFUSAL = trading("DH-906", "Order is in Transit state") | {"status": "failed", "data": {"805": "why"}}
+
+
+@pytest.mark.parametrize(("found", "status"), [(ROW, 200), (REFUSAL, 400), (REFUSAL, 200)])
+def test_a_spoilt_reply_is_an_answer_or_an_error_of_the_tree(found, status, spoilt):
+    ends = Counter()
+    for body in spoilt(found, 7_000):
+        reply = Reply(status, body)
+        for read in (accepted_order_id, lambda reply: wire.rows(answered(reply), order_rows.order), is_not_found):
+            try:
+                read(reply)
+                ends["read"] += 1
+            except (BrokerError, wire.WireError) as error:
+                ends[type(error).__name__] += 1
+    assert len(ends) >= 3, ends
 
 
 def test_only_the_broker_s_own_words_mean_that_there_is_no_such_order():

@@ -1,6 +1,7 @@
 """The order-update socket: what it pushes arrives as it was, what it cannot be read does no harm, losses are told."""
 
 import json
+import logging
 import threading
 from contextlib import ExitStack, contextmanager
 
@@ -174,6 +175,20 @@ def test_a_frame_that_cannot_be_read_is_counted_and_does_no_harm(case, listen, w
         [update] = wait_for(lambda: listener.all(OrderUpdate))
     assert update.order.status is OrderStatus.PENDING
     assert listener.feed.malformed == 1
+
+
+def test_twenty_thousand_spoilt_alerts_raise_nothing_and_what_is_read_makes_sense(spoilt, caplog):
+    caplog.set_level(logging.CRITICAL, "tasks.feed.orders")
+    listener = Listener("ws://127.0.0.1:1")
+    frames = spoilt(ALERT | {"avgTradedPrice": 101.5}, 20_000, wrap='{{"Type": "order_alert", "Data": {}}}'.format)
+    for number, frame in enumerate(frames):
+        listener.feed._receive(frame if number % 3 == 0 else frame.decode("utf-8", "replace"))
+    listener.feed.close()
+    updates = listener.all(OrderUpdate)
+    assert len(updates) > 4_000
+    assert listener.feed.malformed > 4_000
+    assert all(isinstance(update.order.filled_value_paise, int) for update in updates)
+    assert all(update.order.broker_order_id and update.order.status in OrderStatus for update in updates)
 
 
 def test_the_login_is_the_documented_frame_and_shows_nowhere_else(listen, wait_for, everything_logged, capfd):

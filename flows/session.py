@@ -23,6 +23,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import FlowPauseTimeout, PrefectException
 from prefect.input import RunInput
 from prefect.runtime import flow_run as this_run
+from prefect.settings import PREFECT_UI_URL
 from prefect.states import Cancelled, Completed, Failed, Running
 from pydantic import Field
 
@@ -36,7 +37,7 @@ from tasks.connect import Connections, code_version, market_today, open_ledger, 
 from tasks.ledger.lease import Lease, LeaseHeld
 from tasks.ledger.records import SessionKey
 from tasks.logs import keeping_log
-from tasks.pages.artifacts import PrefectArtifacts, StoreUnavailable
+from tasks.pages.artifacts import PrefectArtifacts, StoreUnavailable, artifact_key, artifact_page
 from tasks.pages.settings import render_settings, settings_line
 from tasks.preflight import CHECKS, NotReady, living_rival
 from tasks.settings import Settings
@@ -127,8 +128,9 @@ def trade_day(params: Params, day: date) -> State[Any]:
             return already_trading(connections, rival)
         log.info("session %s begins", connections.session_id)
         log.info(
-            "position and P&L: this run's Artifacts, %s; to close everything now: the deployment squareoff",
-            f"{params.index}-{params.mode}-position".lower(),
+            "position, P&L and stop button: this run's tab Artifacts, or %s%s",
+            PREFECT_UI_URL.value() or "",
+            artifact_page(connections.key, "position"),
         )
         keep_settings(connections)
         day_over, hurried = True, False
@@ -248,7 +250,7 @@ def keep_settings(connections: Connections) -> None:
     artifacts = PrefectArtifacts()
     if artifacts.is_possible:
         with suppress(StoreUnavailable), closing(artifacts):
-            key = f"{connections.params.index}-{connections.params.mode}-settings".lower()
+            key = artifact_key(connections.key, "settings")
             text = render_settings(
                 connections.params, code_version=code_version(), facts_version=connections.facts_version
             )

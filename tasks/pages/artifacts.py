@@ -80,7 +80,7 @@ class LiveView:
     """A session as a person looks at it, in plain values. Directions: +1 up, -1 down, 0 not known yet."""
 
     at_ms: int
-    state: str  # "waiting for the open", "trading", "entries closed", "squaring off", "over"
+    state: str  # "waiting for the open", "trading", "entries closed", "squaring off", "closed for the day", "over"
     progress: float  # of the trading day, 0 to 1
     spot_paise: int | None
     supertrend_points: float | None
@@ -99,10 +99,12 @@ class LiveView:
     stops: tuple[StopMark, ...] = ()
 
 
-def render_position(key: SessionKey, view: LiveView, controls: Mapping[str, str] | None = None) -> str:
-    """The session in Markdown: what it holds, what it made, how to stop it, and why it does not enter.
+def render_position(
+    key: SessionKey, view: LiveView, controls: Mapping[str, str] | None = None, pages: Mapping[str, str] | None = None
+) -> str:
+    """The session in Markdown: what it made, how to stop it, what it holds, and why it does not enter.
 
-    `controls` are addresses in the UI by the deployment's name.
+    `controls` are addresses in the UI by the deployment's name, `pages` those of the session's other artifacts.
     """
     position = view.position
     unrealised = position.unrealised_paise if position is not None else None
@@ -113,6 +115,8 @@ def render_position(key: SessionKey, view: LiveView, controls: Mapping[str, str]
     parts.append(f"{view.trades_today} of {view.trades_max} trades")
     lines = [
         f"# {key.underlying} · {key.mode} · {total} today",
+        "",
+        render_controls(controls or {}),
         "",
         f"**{view.state}** at {ist(view.at_ms):%H:%M:%S} · {' · '.join(parts)}",
         "",
@@ -146,8 +150,19 @@ def render_position(key: SessionKey, view: LiveView, controls: Mapping[str, str]
         listed = sorted(view.refusals.items(), key=lambda item: -item[1])
         counted = ", ".join(f"{refusal_words(reason)} {count}" for reason, count in listed)
         lines += ["", f"Why no entry, by candles: {counted}"]
-    lines += ["", render_controls(controls or {})]
+    if pages:
+        lines += ["", "More: " + " · ".join(f"[{text}]({page})" for text, page in pages.items())]
     return "\n".join(lines) + "\n"
+
+
+def artifact_key(key: SessionKey, what: str) -> str:
+    """The key of one of a session's artifacts: each day's run writes a new one under the same key."""
+    return f"{key.underlying}-{key.mode}-{what}".lower()
+
+
+def artifact_page(key: SessionKey, what: str) -> str:
+    """Where the UI lists the artifacts of that key, the newest first: the same path every day."""
+    return f"/artifacts/key/{artifact_key(key, what)}"
 
 
 def render_controls(controls: Mapping[str, str]) -> str:
@@ -235,6 +250,10 @@ class ArtifactStore(Protocol):
         """Create the artifact, or update the one this store created under `key`."""
         ...
 
+    def page(self, key: str) -> str | None:
+        """Where a person sees the artifact that this store created under `key`; None where there is none yet."""
+        ...
+
     def controls(self) -> Mapping[str, str]:
         """Addresses of the operator's controls by name, as far as they are known."""
         ...
@@ -289,6 +308,10 @@ class PrefectArtifacts:
                 )
             )
             self._ids[key] = created.id
+
+    def page(self, key: str) -> str | None:
+        """A path on the server that shows the link."""
+        return f"/artifacts/artifact/{self._ids[key]}" if key in self._ids else None
 
     def controls(self) -> Mapping[str, str]:
         """The forms of the control deployments. StoreUnavailable."""
@@ -408,14 +431,13 @@ class LiveArtifacts:
     def _publish(self, view: LiveView, *, last: bool) -> None:
         while not self._arrived.empty():
             self._candles.append(self._arrived.get())
-        name = f"{self._key.underlying}-{self._key.mode}".lower()
         title = f"{self._key.underlying} · {self._key.mode}"
         if self._controls is None and self._store is not None:
             self._controls = self._store.controls()
-        page = render_position(self._key, view, self._controls)
-        self._put("markdown", f"{name}-position", page, f"{title} · position, P&L, stop button (reload to renew)")
-        self._put("progress", f"{name}-progress", round(100 * min(1.0, max(0.0, view.progress)), 1), f"{title} · day")
-        self._put("table", f"{name}-trades", live_trade_rows(view), f"{title} · trades of today")
+        page = render_position(self._key, view, self._controls, self._pages("chart", "trades"))
+        self._put("markdown", "position", page, f"{title} · position, P&L, stop button (reload to renew)")
+        self._put("progress", "progress", round(100 * min(1.0, max(0.0, view.progress)), 1), f"{title} · day")
+        self._put("table", "trades", live_trade_rows(view), f"{title} · trades of today")
         chart_due = self._since_chart is None or self._since_chart.seconds >= self._chart_period_s
         if self._candles and (last or chart_due) and not self._abandoned.is_set():
             self._since_chart = Stopwatch()
@@ -423,9 +445,19 @@ class LiveArtifacts:
             picture = live_picture(shown, view, self._candles)
             png = self._charts.draw(shown, datasets(picture), picture.loss_limit_paise)
             if png is not None:
-                self._put("markdown", f"{name}-chart", render_chart(png, shown), f"{title} · chart")
+                back = "".join(
+                    f"\n[{text}, P&L, stop button]({url})\n" for text, url in self._pages("position").items()
+                )
+                self._put("markdown", "chart", render_chart(png, shown) + back, f"{title} · chart")
 
-    def _put(self, kind: str, key: str, content: object, description: str) -> None:
+    def _pages(self, *wanted: str) -> dict[str, str]:
+        """Of the session's own artifacts, those that are there."""
+        store = self._store
+        found = {what: store.page(artifact_key(self._key, what)) for what in wanted} if store is not None else {}
+        return {what: page for what, page in found.items() if page is not None}
+
+    def _put(self, kind: str, what: str, content: object, description: str) -> None:
+        key = artifact_key(self._key, what)
         if self._store is None or self._published.get(key) == content:
             return
         self._store.put(kind, key, content, description)

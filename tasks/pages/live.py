@@ -47,11 +47,11 @@ def live_view(
 
 
 def standing(seen: SessionView, plan: DayPlan) -> str:
-    """Where in its day the session is, in two words."""
+    """Where in its day the session is, in a few words."""
     if seen.over:
         return "over"
     if seen.ending is not None or seen.at_ms >= plan.squareoff_ms:
-        return "squaring off"
+        return "squaring off" if any(held.quantity for held in seen.positions) else "closed for the day"
     if seen.at_ms < plan.hours[0][0]:
         return "waiting for the open"
     if not plan.is_open(seen.at_ms):

@@ -97,6 +97,9 @@ class Shelf:
             raise StoreUnavailable("not there")
         self.puts.append((kind, key, content))
 
+    def page(self, _key):
+        return None
+
     def controls(self):
         return {}
 
@@ -131,6 +134,13 @@ def test_the_stop_button_is_on_the_same_page_as_the_position():
     page = render_position(KEY, HOLDING, {"squareoff": "http://127.0.0.1:4200/deployments/deployment/7"})
     assert "**STOP: [squareoff](http://127.0.0.1:4200/deployments/deployment/7)** closes everything now" in page
     assert "**STOP: squareoff** closes everything now" in render_position(KEY, HOLDING), "without Prefect, by name"
+    before_it = page.partition("**STOP: ")[0]
+    assert before_it == "# NIFTY · paper · +₹201.25 today\n\n", "however long the page is, it is where the eye falls"
+
+
+def test_one_page_leads_to_the_others():
+    page = render_position(KEY, HOLDING, {}, {"chart": "/artifacts/artifact/7", "trades": "/artifacts/artifact/8"})
+    assert "More: [chart](/artifacts/artifact/7) · [trades](/artifacts/artifact/8)" in page
 
 
 def test_halts_and_doubts_stand_out():
@@ -264,7 +274,11 @@ def test_a_prefect_server_shows_the_session_of_a_run_updated_in_place(prefect_se
     assert len(found) == 4
     assert {artifact.task_run_id for artifact in found} == {None}, "the run's page shows its own artifacts first"
     assert artifacts["nifty-paper-position"].type == "markdown"
-    assert artifacts["nifty-paper-position"].data == render_position(KEY, HOLDING)
+    pages = {key.removeprefix("nifty-paper-"): f"/artifacts/artifact/{found.id}" for key, found in artifacts.items()}
+    assert artifacts["nifty-paper-position"].data == render_position(
+        KEY, HOLDING, {}, {what: pages[what] for what in ("chart", "trades")}
+    )
+    assert f"[position, P&L, stop button]({pages['position']})" in artifacts["nifty-paper-chart"].data
     assert json.loads(artifacts["nifty-paper-trades"].data) == live_trade_rows(VIEW)
     assert float(artifacts["nifty-paper-progress"].data) == 50.0
     assert artifacts["nifty-paper-chart"].data.startswith("![NIFTY · paper · ")

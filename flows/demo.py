@@ -31,7 +31,7 @@ from tasks.ledger.records import SessionKey
 from tasks.ledger.store import Ledger, migrate
 from tasks.pages.money import render_rupees
 from tasks.pages.summary import DaySummary, render_table, report_path
-from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
+from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
 
 REHEARSAL_DAY = date(2026, 11, 20)
 WHOLE_RUN_TIMEOUT_S = 900.0
@@ -187,8 +187,11 @@ def _market(options: DemoOptions) -> list[str]:
         arguments += ["--recording", str(options.recording)]
     recorded = first_day(options.recording) if options.recording else None
     day = options.day or recorded or REHEARSAL_DAY
+    settings = Settings()
+    if settings.facts_file:
+        arguments += ["--facts", str(settings.facts_file.absolute())]  # the market goes by what the bot goes by
     try:
-        closed = closed_because(day, session_facts())
+        closed = closed_because(day, session_facts(settings.operator_facts))
     except OutsideKnownData as unknown:
         raise DemoFailed(str(unknown)) from None
     if closed is not None:

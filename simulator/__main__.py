@@ -19,6 +19,7 @@ from simulator.exchange import DEFAULT_TRANSIT_MS
 from simulator.server import Server
 from simulator.setup import DayInvalid, Setup
 from simulator.stage import Stage
+from strategy.facts import FactsInvalid
 from strategy.instruments import Underlying
 from strategy.recordings import RecordingError
 
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parent_pid = os.getppid() if wish.with_parent else None
     try:
         stage = Stage(_setup(wish))
-    except (RecordingError, DayInvalid) as error:
+    except (RecordingError, DayInvalid, FactsInvalid, OSError) as error:
         print(f"simulator: {error}", file=sys.stderr)  # noqa: T201 - a command speaks on its standard streams
         return USAGE_ERROR
     try:
@@ -71,6 +72,7 @@ def _setup(wish: argparse.Namespace) -> Setup:
         seed=wish.seed,
         indices=tuple(wish.index or [Underlying.NIFTY]),
         recording=wish.recording,
+        facts=wish.facts.read_text(encoding="utf-8") if wish.facts else "",
         start=wish.start,
         client_id=wish.client_id,
         token=wish.token,
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--index", type=Underlying, action="append", help="the recording's index; all four always trade")
     add("--speed", type=_speed, default=0.0, help="0: lock-step with a client; N: runs at N times real time")
     add("--recording", type=Path, help="CSV of one-minute bars or five-second candles to play instead of a seeded path")
+    add("--facts", type=Path, help="TOML file with an operator's own dated market facts, as the bot has it")
     add("--ready", type=Path, help="file for the line that is printed when the port is open")
     add("--start", type=time.fromisoformat, default=time(9, 0), help="where the market's clock starts, IST")
     add("--client-id", default=DEFAULT_CLIENT_ID)

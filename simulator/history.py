@@ -25,6 +25,7 @@ class History:
 
     seed: int
     day: date
+    facts: str
     today: Mapping[Underlying, IndexPath]
     recording: Recording | None
     recorded: Underlying | None
@@ -34,7 +35,7 @@ class History:
         """The index's day; None when it did not trade or lies in the future."""
         if day == self.day:
             return self.today[index.underlying]
-        if day > self.day or not _windows(day):
+        if day > self.day or not self._trades_on(day):
             return None
         recording = self.recording if index.underlying is self.recorded else None
         if recording is not None and day in recording.bars:
@@ -44,11 +45,17 @@ class History:
             self._earlier[key] = self._lead_up(index, day)
         return self._earlier[key]
 
+    def _trades_on(self, day: date) -> bool:
+        try:
+            return bool(trading_windows(day, self.facts))
+        except OutsideKnownData:
+            return False
+
     def _lead_up(self, index: Index, day: date) -> IndexPath | None:
         """A seeded day that ends at the previous close of the next one."""
         walk = [self.day]
         while walk[-1] > day:
-            earlier = previous_trading_day(walk[-1])
+            earlier = previous_trading_day(walk[-1], self.facts)
             if earlier is None:
                 return None
             walk.append(earlier)
@@ -58,7 +65,7 @@ class History:
             key = (index.underlying, earlier)
             path = self._earlier.get(key)
             if path is None:
-                windows = trading_windows(earlier)
+                windows = trading_windows(earlier, self.facts)
                 number = int(index.security_id)
                 shape = path_shape(seed=self.seed, key=number, day_ordinal=earlier.toordinal(), windows=windows)
                 start = close / exp(shape[-1])
@@ -121,10 +128,3 @@ def day_of(at_ms: int) -> date:
 def day_start_ms(day: date) -> int:
     """09:15 of a day: what intraday candles are aligned to."""
     return moment_ms(day, time(9, 15))
-
-
-def _windows(day: date) -> bool:
-    try:
-        return bool(trading_windows(day))
-    except OutsideKnownData:
-        return False

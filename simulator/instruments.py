@@ -1,7 +1,7 @@
 """The day's contracts: which expiries and strikes trade, under which ids, in which lots and price bands.
 
 Invariants:
-1. The listing of a day is a function of the day and of yesterday's closes alone.
+1. The listing of a day is a function of the day, of yesterday's closes and of the operator's facts alone.
 2. Security ids are unique within a segment and are reused from day to day for other contracts, as the broker's are.
 """
 
@@ -86,8 +86,9 @@ class Listed:
 class Listing:
     """All contracts of a day, by security, and the expiries of each index."""
 
-    def __init__(self, day: date, closes: Mapping[Underlying, float]) -> None:
+    def __init__(self, day: date, closes: Mapping[Underlying, float], facts: str = "") -> None:
         self.day = day
+        self.facts = facts
         self.expiries: dict[Underlying, tuple[date, ...]] = {}
         self.by_security: dict[str, Listed] = {}
         self.by_expiry: dict[tuple[Underlying, date], list[Listed]] = {}
@@ -97,12 +98,13 @@ class Listing:
             "BSE": count(1_100_000 + day.toordinal() * 53 % 3_000),
         }
         for underlying, index in INDICES.items():
-            flags = expiry_flags(day, underlying)
+            flags = expiry_flags(day, underlying, facts)
             self.expiries[underlying] = tuple(sorted(flags))
             for rank, expiry in enumerate(self.expiries[underlying]):
                 reach = _NEAR_STRIKES if rank < 2 else _FAR_STRIKES
                 contracts = _contracts(
                     index,
+                    facts=facts,
                     day=day,
                     expiry=expiry,
                     flag=flags[expiry],
@@ -115,12 +117,12 @@ class Listing:
 
 
 def _contracts(
-    index: Index, *, day: date, expiry: date, flag: str, spot: float, reach: int, numbers: Iterator[int]
+    index: Index, *, facts: str, day: date, expiry: date, flag: str, spot: float, reach: int, numbers: Iterator[int]
 ) -> list[Listed]:
     """Calls and puts of one expiry, `reach` strikes to both sides of the money."""
-    lot_size = contract_facts().lot_size(index.underlying, expiry)
-    freeze_quantity = contract_facts().freeze_quantity(index.underlying, day)
-    expiry_ms = expiry_close_ms(expiry)
+    lot_size = contract_facts(facts).lot_size(index.underlying, expiry)
+    freeze_quantity = contract_facts(facts).freeze_quantity(index.underlying, day)
+    expiry_ms = expiry_close_ms(expiry, facts)
     years = max(0.0, (expiry_ms - moment_ms(day, time(9, 15))) / YEAR_MS)
     step = index.strike_step_points
     middle = round(spot / step) * step

@@ -51,7 +51,7 @@ def compact_master(listing: Listing) -> Iterator[str]:
     for contracts in listing.by_expiry.values():
         yield from map(_compact_row, contracts)
     month = _future_expiry(listing)
-    lot = contract_facts().lot_size(Underlying.NIFTY, month)
+    lot = contract_facts(listing.facts).lot_size(Underlying.NIFTY, month)
     future = f"NIFTY {month:%b} FUT".upper()
     yield f"NSE,D,61001,FUTIDX,0,NIFTY-{month:%b%Y}-FUT,{lot}.0,{future},{month} 14:30:00,-0.01000,XX,10.0000,M,FUT,,"
 
@@ -75,7 +75,7 @@ def detailed_master(listing: Listing) -> Iterator[str]:
     yield from rows
     yield rows[0]
     month = _future_expiry(listing)
-    lot = contract_facts().lot_size(Underlying.NIFTY, month)
+    lot = contract_facts(listing.facts).lot_size(Underlying.NIFTY, month)
     name = f"NIFTY-{month:%b%Y}-FUT,NIFTY {month:%b} FUT"
     yield f"NSE,D,61001,NA,FUTIDX,26000,NIFTY,{name},FUT,NA,{lot}.0,{month},-0.01000,XX,10.0000,M,{_FLAGS},0,0,1756,"
     name = f"NIFTYNXT50-{month:%b%Y}-70000-CE,NIFTYNXT50 {month:%d %b} 70000 CALL"

@@ -1,9 +1,12 @@
-"""When the simulated market trades: the strategy room's dated calendar, as windows in Unix milliseconds."""
+"""When the simulated market trades: the strategy room's dated calendar, as windows in Unix milliseconds.
+
+`facts` is the text of an operator's own dated facts; they go over the packaged ones.
+"""
 
 from datetime import date, datetime, time, timedelta
 
 from simulator.paths import Window
-from strategy.calendar import IST, OutsideKnownData, trading_day
+from strategy.calendar import IST, OutsideKnownData, session_facts, trading_day
 
 _DAYS_WITHOUT_TRADING_MAX = 15
 
@@ -13,18 +16,18 @@ def moment_ms(day: date, at: time) -> int:
     return round(datetime.combine(day, at, IST).timestamp() * 1000)
 
 
-def trading_windows(day: date) -> tuple[Window, ...]:
+def trading_windows(day: date, facts: str = "") -> tuple[Window, ...]:
     """The windows of `day`, none when it is closed. Raises OutsideKnownData."""
-    known = trading_day(day)
+    known = trading_day(day, session_facts(facts))
     return tuple((window.open_ms, window.close_ms) for window in known.windows) if known else ()
 
 
-def previous_trading_day(day: date) -> date | None:
+def previous_trading_day(day: date, facts: str = "") -> date | None:
     """The last day before `day` on which the market traded; None where the calendar's knowledge begins."""
     for back in range(1, _DAYS_WITHOUT_TRADING_MAX):
         earlier = day - timedelta(days=back)
         try:
-            if trading_windows(earlier):
+            if trading_windows(earlier, facts):
                 return earlier
         except OutsideKnownData:
             return None

@@ -42,6 +42,7 @@ class Setup:
     seed: int = 7
     indices: tuple[Underlying, ...] = (Underlying.NIFTY,)
     recording: Path | None = None
+    facts: str = ""  # the text of an operator's own dated market facts
     start: time = time(9, 0)
     client_id: str = DEFAULT_CLIENT_ID
     token: str = DEFAULT_TOKEN
@@ -82,23 +83,26 @@ def open_market(setup: Setup) -> tuple[Market, History]:
             f"expected a recording of {recorded}, found one of {recording.instrument};"
             f" say --index {recording.instrument}"
         )
-    windows = _windows(setup.day, recording)
+    windows = _windows(setup, recording)
     paths = SeededPaths(setup, windows)
     closes = dict(USUAL_LEVELS)
     if recording is not None and recorded is not None:
         paths[recorded] = recording.path(setup.day)
         closes[recorded] = paths[recorded].previous_close_paise / 100
-    listing = Listing(setup.day, closes)
-    history = History(seed=setup.seed, day=setup.day, today=paths, recording=recording, recorded=recorded)
+    listing = Listing(setup.day, closes, setup.facts)
+    history = History(
+        seed=setup.seed, day=setup.day, facts=setup.facts, today=paths, recording=recording, recorded=recorded
+    )
     market = Market(seed=setup.seed, day=setup.day, windows=windows, paths=paths, listing=listing)
     return market, history
 
 
-def _windows(day: date, recording: Recording | None) -> tuple[Window, ...]:
+def _windows(setup: Setup, recording: Recording | None) -> tuple[Window, ...]:
     """The calendar's hours; those of the recording for a day beyond the calendar's knowledge."""
+    day = setup.day
     recorded = recording.windows(day) if recording is not None else ()
     try:
-        windows = trading_windows(day)
+        windows = trading_windows(day, setup.facts)
     except OutsideKnownData as error:
         if not recorded:
             raise DayInvalid(str(error)) from error

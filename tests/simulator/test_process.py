@@ -187,3 +187,50 @@ def test_unknown_control_paths_say_what_there_is(simulator):
     reply = simulator.session.get(f"{simulator.url}/control/nothing", timeout=10)
     assert reply.status_code == 404
     assert "GET /control/clock" in reply.json()["error"]
+
+
+FACTS = """
+[[special]]
+day = 2026-11-21
+name = "a Saturday on which the market trades"
+windows = [[10:00:00, 12:00:00]]
+source = "a circular of this morning"
+
+[[lot]]
+underlying = "NIFTY"
+expiring_since = 2026-11-01
+lot_size = 75
+source = "another"
+
+[[freeze]]
+underlying = "NIFTY"
+since = 2026-11-01
+quantity = 750
+source = "another"
+"""
+
+
+def test_the_market_goes_by_the_operators_own_facts(simulate, tmp_path):
+    facts = tmp_path / "facts.toml"
+    facts.write_text(FACTS)
+    simulator = simulate("--facts", str(facts), "--day", "2026-11-21", "--start", "10:15")
+    ten = datetime(2026, 11, 21, 10, tzinfo=IST)
+    assert simulator.clock()["windows"] == [[ten.timestamp() * 1000, ten.replace(hour=12).timestamp() * 1000]]
+    orders = [simulator.place(quantity=quantity) for quantity in (75, 65, 825)]
+    simulator.advance(seconds=1)
+    assert [simulator.row(order)["orderStatus"] for order in orders] == ["TRADED", "REJECTED", "REJECTED"]
+    master = simulator.call("GET", "/v2/instrument/NSE_FNO", headers={}).text.splitlines()
+    assert {line.split(",")[11] for line in master if ",OPTIDX,26000,NIFTY," in line} == {"75.0"}
+    yesterday = {"securityId": "13", "exchangeSegment": "IDX_I", "instrument": "INDEX", "interval": "1"}
+    yesterday |= {"fromDate": "2026-11-20 09:14:00", "toDate": "2026-11-20 15:40:00"}
+    assert len(simulator.call("POST", "/v2/charts/intraday", yesterday).json()["open"]) > 300
+
+
+@pytest.mark.parametrize(("text", "says"), [("[[lot]]\nnonsense = 1", "lot"), (None, "No such file")])
+def test_facts_that_cannot_be_read_are_refused(text, says, tmp_path):
+    facts = tmp_path / "facts.toml"
+    if text:
+        facts.write_text(text)
+    refused = run("--facts", str(facts), "--day", "2026-11-20")
+    assert refused.returncode == 2
+    assert says in refused.stderr

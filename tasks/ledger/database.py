@@ -95,8 +95,8 @@ def open_database(
     )
 
 
-def insert_sql(table: str, columns: Sequence[str], *, skip_known: bool) -> str:
-    """An INSERT of one row with `?` for each column."""
+def insert_sql(table: str, columns: Sequence[str], *, skip_known: bool, rows: int = 1) -> str:
+    """An INSERT of so many rows with `?` for each column."""
     known = " ON CONFLICT DO NOTHING" if skip_known else ""
     marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}){known}"
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([f'({marks})'] * rows)}{known}"

@@ -64,7 +64,7 @@ class SqliteWire(Wire):
     def moment(at_ms: int) -> str:
         """E.g. "2026-11-20 03:45:00.123000", the form that SQLAlchemy reads as well."""
         minute, ms = divmod(index(at_ms), 60_000)
-        return f"{_minute_text(minute)}:{ms // 1000:02}.{ms % 1000:03}000"
+        return _minute_text(minute) + _SECONDS[ms // 1000] + _THOUSANDTHS[ms % 1000]
 
     @staticmethod
     def at_ms(moment: Any) -> int:
@@ -89,6 +89,10 @@ class SqliteWire(Wire):
 
 PLAIN_WIRE = Wire()
 SQLITE_WIRE = SqliteWire()
+
+
+_SECONDS = tuple(f":{second:02}." for second in range(60))
+_THOUSANDTHS = tuple(f"{ms:03}000" for ms in range(1000))
 
 
 @lru_cache(maxsize=1024)
@@ -158,7 +162,7 @@ class Shape(Generic[R]):
         self.columns = tuple(name.removesuffix("_ms") for name in self.fields)
         self._hints = tuple(hints[name] for name in self.fields)
         self._numbers = frozenset(numbers)
-        self._values = attrgetter(*self.fields)
+        self._values = tuple(map(attrgetter, self.fields))
         self._encoders: dict[Wire, list[Callable[[Any], Any]]] = {}
         self._decoders: dict[Wire, Callable[..., R]] = {}
 
@@ -178,8 +182,9 @@ class Shape(Generic[R]):
                 index if name in self._numbers else _encode(name, hint, wire)
                 for name, hint in zip(self.fields, self._hints, strict=True)
             ]
-        columns = zip(*map(self._values, records), strict=True)
-        return list(zip(*map(map, steps, columns), strict=True))
+        found = tuple(records)
+        columns = (map(step, map(value, found)) for step, value in zip(steps, self._values, strict=True))
+        return list(zip(*columns, strict=True))
 
     def decoder(self, wire: Wire) -> Callable[..., R]:
         """A function from the values of a row (and the fields that live elsewhere) to a record."""

@@ -64,22 +64,52 @@ def test_unwanted_it_touches_nothing(market, hold, backstop):
     assert unwanted.told == []
 
 
-def test_with_the_machine_dead_the_broker_closes_at_the_loss_and_only_what_it_covers(market, hold):
-    first = hold(product="INTRADAY", entry_cutoff="15:00", squareoff_at="15:10", ttl_s=60)
-    covered = first.buy(lots=10)
-    first.die()
-    second = hold(index="BANKNIFTY")  # product MARGIN
-    left_alone = second.buy()
-    second.connections.broker.set_loss_exit(1_000_00)
-    second.die()
-    assert set(market.net) == {covered.security, left_alone.security}
-    for _ in range(60):
-        if covered.security not in market.net:
-            break
-        market.advance(seconds=300)
+@pytest.fixture
+def day_of_a_dead_machine(market, hold, backstop):
+    """Both kinds of product held, the machine dead at 10:00: what is held at 14:59, and what was bought."""
+
+    def play():
+        first = hold(product="INTRADAY", entry_cutoff="15:00", squareoff_at="15:10", ttl_s=60)
+        backstop(first).put_up()
+        covered = first.buy(lots=10)
+        first.die()
+        second = hold(index="BANKNIFTY")  # product MARGIN
+        left_alone = second.buy()
+        second.die()
+        assert set(market.net) == {covered.security, left_alone.security}
+        for _ in range(59):
+            if covered.security in market.net:
+                market.advance(seconds=300)
+        return covered, left_alone
+
+    return play
+
+
+def test_with_the_machine_dead_the_broker_closes_at_the_loss_and_only_what_it_covers(market, day_of_a_dead_machine):
+    covered, left_alone = day_of_a_dead_machine()
     assert market.net == {left_alone.security: left_alone.lot_size}, "MARGIN is not covered"
     assert (market.sold, market.lowest_ever) == (10 * covered.lot_size, 0)
     assert at_broker(market) == DISABLED, "it fires once"
+
+
+PLANTED = {
+    "it is never put up": ("put_up", lambda _: None),
+    "it stands at a loss that no day reaches": (
+        "put_up",
+        lambda backstop: backstop._broker.set_loss_exit(100 * backstop_paise(LIMIT_PAISE)),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_of_the_backstop_leaves_the_position_to_the_market(
+    fault, market, day_of_a_dead_machine, monkeypatch
+):
+    """The test above can fail: with each of these what it demands is not so."""
+    monkeypatch.setattr(BrokerBackstop, *PLANTED[fault])
+    covered, _ = day_of_a_dead_machine()
+    assert market.net.get(covered.security) == 10 * covered.lot_size
+    assert market.sold == 0
 
 
 def test_a_session_of_product_margin_is_told_that_it_is_not_covered(market, hold, backstop):

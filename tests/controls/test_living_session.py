@@ -46,22 +46,8 @@ def test_an_operator_halts_resumes_tightens_and_stops_and_each_is_answered(begin
         assert said in told
 
 
-def test_told_to_end_by_a_signal_it_closes_first_and_says_so(begin):
-    session = begin()
-    session.await_position()
-    session.process.send_signal(signal.SIGTERM)
-    ended = session.end()
-    assert ended["state"] == "Stopped"
-    assert ended["message"].startswith("told to end by SIGTERM, nothing is held")
-    assert (session.market.net, session.market.sold) == ({}, 65)
-    (trade,) = session.trades
-    assert trade.exit_reason == "halt"
-    (command,) = session.ledger.rows("SELECT kind, reason, requested_by FROM command")
-    assert command == ("stop", "SIGTERM", "signal")
-
-
 @pytest.mark.slow
-def test_by_setting_a_signal_hands_the_position_over_and_the_next_start_takes_it_up(begin):
+def test_a_signal_hands_the_position_over_or_closes_it_first_as_is_set(begin):
     session = begin(on_signal="hand_over", stop_loss_points=60)
     session.await_position()
     session.process.send_signal(signal.SIGTERM)
@@ -69,14 +55,19 @@ def test_by_setting_a_signal_hands_the_position_over_and_the_next_start_takes_it
     assert (ended["state"], ended["day_over"]) == ("HandedOver", False)
     assert "left open for the next start: 65 x" in ended["message"]
     assert ("alert", "handed_over") in kinds(session)
-    held = dict(session.market.net)
-    assert list(held.values()) == [65]
-    again = begin(on_signal="squareoff", stop_loss_points=60)
-    again.wait_for(lambda: len(again.ledger.starts(again.session_id)) == 2, "the second start")
-    assert ask(again, CommandKind.STOP).done
-    assert again.end()["state"] == "Flat"
+    assert list(session.market.net.values()) == [65]
+    # The next start takes it up; by default a signal closes first, and says so.
+    again = begin(stop_loss_points=60)
+    again.wait_for(lambda: {fence for fence, *_ in again.ledger.heard(again.session_id)} == {1, 2}, "the second start")
+    again.process.send_signal(signal.SIGTERM)
+    ended = again.end()
+    assert ended["state"] == "Stopped"
+    assert ended["message"].startswith("told to end by SIGTERM, nothing is held")
     (trade,) = again.trades
-    assert (trade.open_quantity, trade.exit_reason, again.market.net) == (0, "halt", {})
+    assert (trade.open_quantity, trade.exit_reason) == (0, "halt")
+    assert (again.market.net, again.market.sold) == ({}, 65)
+    asked = again.ledger.rows("SELECT kind, reason, requested_by FROM command")
+    assert [command[:2] for command in asked] == [("leave", "SIGTERM"), ("stop", "SIGTERM")]
 
 
 @pytest.mark.slow

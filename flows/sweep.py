@@ -15,8 +15,8 @@ from prefect.states import Completed
 from prefect.task_runners import TaskRunner
 
 from tasks.backtest.grid import Combination, Grid, read_grid
-from tasks.backtest.ranking import rank, render_ranking
-from tasks.backtest.sweep import Found, Runner, compute, run_sweep, sweep_name
+from tasks.backtest.ranking import Ranking, rank, render_ranking
+from tasks.backtest.sweep import Found, Runner, compute, run_sweep, sweep_name, sweep_words
 from tasks.backtest.sweep_page import write_sweep
 from tasks.settings import Settings
 
@@ -43,16 +43,23 @@ def sweep(grid_file: str, runner: RunnerName = "local", address: str | None = No
 
     found = run_sweep(grid, store_file(home), runner=runner_of(runner, address), progress=hear)
     ranking = rank(found, grid.axes)
-    page = write_sweep(ranking, home, sweep_name(grid))
+    words = sweep_words(grid)
+    page = write_sweep(ranking, home, sweep_name(grid), words)
     head, *rows = render_ranking(ranking)
     create_table_artifact(key="sweep", table=[dict(zip(head, row, strict=True)) for row in rows])
-    create_markdown_artifact(key="sweep-warning", markdown=f"**{ranking.warning}**\n\nReport: `{page}`")
+    create_markdown_artifact(key="sweep-warning", markdown=told(ranking, words, page))
     return Completed(name="Swept", message=f"{left_out(grid)}{ranking.warning}")
 
 
 def store_file(home: Path) -> Path:
     """Where the results of all sweeps are kept."""
     return home / "sweeps" / "outcomes.sqlite"
+
+
+def told(ranking: Ranking, words: Sequence[str], page: Path) -> str:
+    """The warning first, then what was swept, in Markdown."""
+    first, *more = ranking.advice
+    return "\n".join([f"**{first}**", "", *(f"- {line}" for line in (*more, *words)), "", f"Report: `{page}`"])
 
 
 def left_out(grid: Grid) -> str:

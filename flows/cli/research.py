@@ -193,21 +193,30 @@ def sweep(
         from rich.table import Table
 
         from tasks.backtest.ranking import rank, render_ranking
-        from tasks.backtest.sweep import run_sweep, sweep_name
+        from tasks.backtest.sweep import run_sweep, sweep_name, sweep_words
         from tasks.backtest.sweep_page import write_sweep
 
         store = home.resolve() / "sweeps" / "outcomes.sqlite"
         with _progress("combinations") as hear:
             ranking = rank(run_sweep(read, store, progress=hear), read.axes)
         head, *rows = render_ranking(ranking, most=best)
-        table = Table(*(name.replace("_", " ") for name in head), box=None)
+        table, columns = Table(box=None), list(zip(*rows, strict=True)) or [()] * len(head)
+        for column, name in enumerate(head):
+            title = name.replace("_", " ")
+            table.add_column(title, justify="right", width=max(map(len, (*title.split(), *columns[column]))))
         for row in rows:
             table.add_row(*row)
-        Console().print(table)
-        if read.contradictory:
-            print(f"{read.contradictory} contradictory combinations left out")
-        print(ranking.warning)
-        print(f"report: {write_sweep(ranking, home.resolve(), sweep_name(read))}")
+        # A narrow terminal wraps a line, it never cuts a number.
+        Console(width=1_000).print(table)
+        words = sweep_words(read)
+        print("\n".join((*words, *ranking.advice)))
+        if ranking.rows:
+            chosen = "".join(f" --set {name}={ranking.rows[0].chosen[name]}" for name in read.axes)
+            fixed = "".join(f" --set {name}={value}" for name, value in read.settings.items())
+            dates = "".join(f" --{name} {day}" for name, day in (("from", read.first), ("to", read.last)) if day)
+            print(f"its trades: bot backtest --data {' '.join(map(str, read.files))}{dates}{fixed}{chosen}")
+            print(f"is it more than hindsight? bot backtest --walk-forward {grid}")
+        print(f"report: {write_sweep(ranking, home.resolve(), sweep_name(read), words)}")
     return 0
 
 

@@ -20,6 +20,7 @@ from tasks.pages.money import render_rupees
 
 EULER_GAMMA: Final = 0.5772156649015329
 BELIEVABLE: Final = 0.95
+MONTH_SHARE: Final = 0.75
 _NORMAL = NormalDist()
 Chosen = Mapping[str, Any]
 
@@ -33,6 +34,7 @@ class Ranked:
     neighbours: int
     neighbours_winning: int
     neighbours_net_paise: float | None  # mean
+    around_sharpe: float | None  # mean of its own Sharpe ratio and its neighbours'; None: nobody beside it
     months: int
     months_winning: int
     best_month_share: float | None  # of the net: near or above 1, a single month made it
@@ -47,6 +49,28 @@ class Ranking:
     tried: int
     winning: int
     axes: Mapping[str, tuple[Any, ...]]
+
+    @property
+    def plateau(self) -> Ranked | None:
+        """The best together with its neighbours: what is good only at one point of the grid is luck of that point."""
+        beside = [row for row in self.rows if row.around_sharpe is not None]
+        return max(beside, key=lambda row: row.around_sharpe or 0.0, default=None)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to look at, for people: the warning, the best with all beside it, and what a single month made."""
+        lines = [self.warning]
+        best, plateau = (self.rows[0] if self.rows else None), self.plateau
+        if best is not None and best.best_month_share is not None and best.best_month_share > MONTH_SHARE:
+            share = f"{100 * best.best_month_share:.0f} %"
+            lines.append(f"one month made {share} of the best one's net: without it there is little left")
+        if plateau is not None and plateau is not best:
+            settings = ", ".join(f"{name} {plateau.chosen[name]}" for name in self.axes)
+            lines.append(
+                f"the best together with its neighbours is {settings}: {render_whole(plateau.outcome.net_paise)} net,"
+                f" {plateau.neighbours_winning} of {plateau.neighbours} neighbours made money"
+            )
+        return tuple(lines)
 
     @property
     def warning(self) -> str:
@@ -72,13 +96,7 @@ def rank(found: Sequence[tuple[Outcome, Chosen]], axes: Mapping[str, tuple[Any, 
         _ranked(outcome, chosen, [by_place[place] for place in _next_to(chosen, axes) if place in by_place], sharpes)
         for outcome, chosen in found
     ]
-    rows.sort(
-        key=lambda row: (
-            9e9 if row.outcome.sharpe is None else -row.outcome.sharpe,
-            -row.outcome.net_paise,
-            row.outcome.key,
-        )
-    )
+    rows.sort(key=_order)
     return Ranking(
         rows=tuple(rows),
         tried=len(rows),
@@ -133,16 +151,27 @@ def render_ranking(ranking: Ranking, *, most: int = 20) -> list[list[str]]:
                 *(str(row.chosen[name]) for name in ranking.axes),
                 str(outcome.trades),
                 f"{100 * outcome.wins / outcome.trades:.0f} %" if outcome.trades else "–",
-                render_rupees(outcome.net_paise, signed=True),
+                render_whole(outcome.net_paise),
                 "–" if outcome.profit_factor is None else f"{outcome.profit_factor:.2f}",
                 "–" if outcome.sharpe is None else f"{outcome.sharpe * sqrt(252):.2f}",
-                render_rupees(outcome.drawdown_paise),
+                render_whole(outcome.drawdown_paise).removeprefix("+"),
                 f"{row.months_winning} of {row.months}",
                 f"{row.neighbours_winning} of {row.neighbours}",
                 "–" if row.believable is None else f"{100 * row.believable:.1f} %",
             ]
         )
     return table
+
+
+def render_months(ranking: Ranking, *, most: int = 20) -> tuple[list[str], list[list[int]]]:
+    """The months of a sweep and what each of the first rows made in them, paise."""
+    months = sorted({month for row in ranking.rows for month in row.outcome.months})
+    return months, [[row.outcome.months.get(month, 0) for month in months] for row in ranking.rows[:most]]
+
+
+def render_whole(paise: int) -> str:
+    """An amount in whole rupees with its sign: in a table paise are noise."""
+    return render_rupees(round(paise / 100) * 100, signed=True).removesuffix(".00")
 
 
 def _ranked(outcome: Outcome, chosen: Chosen, neighbours: Sequence[Outcome], sharpes: Sequence[float]) -> Ranked:
@@ -153,6 +182,7 @@ def _ranked(outcome: Outcome, chosen: Chosen, neighbours: Sequence[Outcome], sha
         neighbours=len(neighbours),
         neighbours_winning=sum(one.net_paise > 0 for one in neighbours),
         neighbours_net_paise=fmean(one.net_paise for one in neighbours) if neighbours else None,
+        around_sharpe=fmean(one.sharpe or 0.0 for one in (outcome, *neighbours)) if neighbours else None,
         months=len(months),
         months_winning=sum(net > 0 for net in months.values()),
         best_month_share=max(months.values()) / outcome.net_paise if months and outcome.net_paise > 0 else None,

@@ -219,10 +219,7 @@ def result_of(
     prices = tuple(priced for run in runs for priced in run.priced)
     warnings = []
     if bar_seconds > params.candle_seconds:
-        warnings.append(
-            f"the candles of {params.candle_seconds} s are shorter than the recorded bars of {bar_seconds} s: what "
-            "happens inside a bar is made up, signals included"
-        )
+        warnings.append(made_up(params.candle_seconds, bar_seconds))
     if stale:
         warnings.append(f"{stale} exits at the last price of a recording that ended before the squareoff")
     if premiums and MODELLED in prices:
@@ -258,6 +255,14 @@ def result_of(
             f"settings without effect here: {', '.join(UNUSED_SETTINGS)}",
         ),
         warnings=tuple(warnings),
+    )
+
+
+def made_up(candle_seconds: int, bar_seconds: int) -> str:
+    """The warning of candles that are shorter than what was recorded."""
+    return (
+        f"the candles of {candle_seconds} s are shorter than the recorded bars of {bar_seconds} s: what"
+        " happens inside a bar is made up, signals included"
     )
 
 

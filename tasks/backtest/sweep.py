@@ -22,9 +22,10 @@ from strategy.instruments import INDICES
 from strategy.params import Params
 from tasks.backtest.compiled import CompiledMarket
 from tasks.backtest.grid import Combination, Grid, batches_of
-from tasks.backtest.market import MarketModel, past_market
+from tasks.backtest.market import MarketModel, PastMarket, past_market
 from tasks.backtest.outcome import Outcome, outcome_of
 from tasks.backtest.prices import read_days
+from tasks.backtest.result import made_up
 from tasks.backtest.run import DAYS_BEFORE
 from tasks.backtest.store import SweepStore
 
@@ -71,12 +72,35 @@ def on_all_cores(wire: str, batches: Sequence[tuple[Combination, ...]]) -> Itera
 def compute(wire: str, batch: Iterable[Combination]) -> Found:
     """The outcomes of a batch, on days that this process opens once."""
     with _OPENING:
-        market, days, settings = _opened(wire)
+        market, past, settings = _opened(wire)
+    days = tuple(one.day for one in past.days)
     found = []
     for combination in batch:
         params = Params.model_validate({**settings, **combination.chosen})
         found.append((outcome_of(combination.key, market.trades(params), days), dict(combination.chosen)))
     return found
+
+
+def sweep_words(grid: Grid) -> tuple[str, ...]:
+    """What was swept and what had to be assumed, for people: a table of results is worth no more than that."""
+    with _OPENING:
+        _, past, _ = _opened(sealed_wire(grid))
+    bar_seconds = max(one.recorded.bar_seconds for one in past.days)
+    shortest = min(grid.params(combination).candle_seconds for combination in grid.combinations)
+    index = grid.params(grid.combinations[0]).index
+    fixed = ", ".join(f"{name} {value}" for name, value in grid.settings.items()) or "the defaults"
+    tried = f"{len(grid.combinations)} of {grid.possible} combinations"
+    words = [
+        f"{index}, {len(past.days)} days, {past.days[0].day} to {past.days[-1].day}; {tried}; fixed: {fixed}",
+        *(f"assumed: {assumption}" for assumption in (*grid.model.words, *past.assumed)),
+    ]
+    if grid.contradictory:
+        words.append(f"{grid.contradictory} combinations contradict themselves: left out")
+    if bar_seconds > shortest:
+        words.append(f"warning: {made_up(shortest, bar_seconds)}")
+    if past.closed:
+        words.append(f"warning: {len(past.closed)} recorded days are no trading days by the calendar: left out")
+    return tuple(words)
 
 
 def sweep_name(grid: Grid) -> str:
@@ -114,7 +138,7 @@ def _content(files: Iterable[Path]) -> str:
 
 
 @lru_cache(maxsize=2)
-def _opened(wire: str) -> tuple[CompiledMarket, tuple[date, ...], dict[str, Any]]:
+def _opened(wire: str) -> tuple[CompiledMarket, PastMarket, dict[str, Any]]:
     about = json.loads(wire)
     files = [Path(name) for name in about["files"]]
     if "seal" in about:
@@ -132,4 +156,4 @@ def _opened(wire: str) -> tuple[CompiledMarket, tuple[date, ...], dict[str, Any]
     first, last = (date.fromisoformat(day) if day else None for day in (about["first"], about["last"]))
     past = past_market(recorded, index.underlying, first=first, last=last)
     market = CompiledMarket(past.days, model, before=past.before[-DAYS_BEFORE:])
-    return market, tuple(one.day for one in past.days), about["settings"]
+    return market, past, about["settings"]

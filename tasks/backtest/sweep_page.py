@@ -2,7 +2,7 @@
 
 import base64
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from statistics import median
@@ -12,12 +12,12 @@ import altair as alt
 import jinja2
 import vl_convert
 
-from tasks.backtest.ranking import Ranking, render_ranking
+from tasks.backtest.ranking import Ranking, render_months, render_ranking, render_whole
 
 ROWS_SHOWN = 100
 
 
-def write_sweep(ranking: Ranking, home: Path, name: str) -> Path:
+def write_sweep(ranking: Ranking, home: Path, name: str, words: Sequence[str] = ()) -> Path:
     """Write the page, the heat map and the whole ranking below `home`/sweeps; return the page."""
     folder = home / "sweeps" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,10 +28,20 @@ def write_sweep(ranking: Ranking, home: Path, name: str) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tasks"), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
+    months, nets = render_months(ranking)
     page = folder / "sweep.html"
     page.write_text(
         environment.get_template("sweep.html.j2").render(
-            name=name, ranking=ranking, head=head, rows=rows, picture=base64.b64encode(png).decode("ascii")
+            name=name,
+            ranking=ranking,
+            words=words,
+            head=head,
+            rows=rows,
+            months=months,
+            monthly=[(row[: len(ranking.axes)], net) for row, net in zip(rows, nets, strict=False)],
+            whole=render_whole,
+            others=len(ranking.axes) - 2,
+            picture=base64.b64encode(png).decode("ascii"),
         ),
         encoding="utf-8",
     )
@@ -44,7 +54,7 @@ def heat_map(ranking: Ranking) -> dict[str, Any]:
     places: dict[tuple[Any, Any], list[int]] = {}
     for row in ranking.rows:
         places.setdefault((row.chosen[across], row.chosen.get(up)), []).append(row.outcome.net_paise)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"across": str(x), "up": str(y), "net": median(nets) / 100, "tried": len(nets)}
         for (x, y), nets in places.items()
     ]
@@ -52,7 +62,10 @@ def heat_map(ranking: Ranking) -> dict[str, Any]:
     cells = alt.Chart(alt.NamedData("places")).encode(
         x=alt.X("across:N", title=across, sort=order[across]), y=alt.Y("up:N", title=up or "", sort=order[up][::-1])
     )
-    colour = alt.Color("net:Q", title="INR, net (median)", scale=alt.Scale(scheme="redyellowgreen", domainMid=0))
+    # Both ends as far from zero: a smaller loss is never green.
+    most = max((abs(row["net"]) for row in rows), default=0) or 1
+    scale = alt.Scale(scheme="redyellowgreen", domain=[-most, most])
+    colour = alt.Color("net:Q", title="INR, net (median)", scale=scale)
     chart = alt.layer(
         cells.mark_rect().encode(color=colour),
         cells.mark_text(fontSize=10).encode(text=alt.Text("net:Q", format=",.0f")),

@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("numba", reason="sweeps need the packages of [sweep]")
 
+from flows.cli.options import settings_of
+from flows.cli.research import sweep as sweep_command
 from tasks.backtest import sweep as sweeping
 from tasks.backtest.compiled import CompiledMarket
 from tasks.backtest.grid import GridError, read_grid
@@ -21,9 +23,9 @@ from tasks.backtest.market import past_market
 from tasks.backtest.outcome import Outcome, outcome_of
 from tasks.backtest.prices import read_days
 from tasks.backtest.ranking import deflated_sharpe, luck_of, rank
-from tasks.backtest.run import DAYS_BEFORE, replay_days
+from tasks.backtest.run import DAYS_BEFORE, BacktestRequest, replay_days, run_backtest
 from tasks.backtest.store import SweepStore
-from tasks.backtest.sweep import compute, rules_version, run_sweep, sealed_wire, sweep_name
+from tasks.backtest.sweep import compute, rules_version, run_sweep, sealed_wire, sweep_name, sweep_words
 from tasks.backtest.sweep_page import write_sweep
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -248,11 +250,50 @@ def test_neighbours_differ_by_one_step_of_one_setting():
     }
 
 
+def test_a_peak_without_a_neighbour_is_told_from_a_plateau():
+    axes = {"lots": (1, 2, 3, 4, 5, 6)}
+    sharpes = (2.0, -1.0, 0.5, 1.2, 1.1, 1.0)  # a peak at the edge, and a plateau around 5
+    found = [
+        (outcome(str(lots), [900 if sharpe > 1.9 else 1, 10], sharpe=sharpe), {"lots": lots})
+        for lots, sharpe in zip(axes["lots"], sharpes, strict=True)
+    ]
+    ranking = rank(found, axes)
+    assert ranking.rows[0].chosen == {"lots": 1}
+    assert ranking.plateau.chosen == {"lots": 5}
+    assert any("best together with its neighbours is lots 5" in line for line in ranking.advice)
+
+
+def test_a_result_of_one_month_is_said_to_be_that():
+    months = {"2024-01": 9_000, "2024-02": 500, "2024-03": 500}
+    ranking = rank([(outcome("one", [1, 2], months=months, net_paise=10_000), {"lots": 1})], {"lots": (1,)})
+    assert any("one month made 90 %" in line for line in ranking.advice)
+
+
+def test_the_command_shows_every_column_whole_and_what_was_assumed(a_grid, tmp_path, capsys):
+    capsys.readouterr()
+    assert sweep_command(a_grid, home=tmp_path, best=3) == 0
+    said = capsys.readouterr().out
+    for words in ("multiplier", "neighbours", "real", "300 of 300 combinations", "Black-Scholes"):
+        assert words in said
+    assert "…" not in said
+    assert "bot backtest --walk-forward" in said
+    # A trader can look at the best one's trades by what is printed: they are the row's.
+    line = next(line for line in said.splitlines() if line.startswith("its trades: bot backtest "))
+    words = line.split()[4:]
+    chosen = [words[number + 1] for number, word in enumerate(words) if word == "--set"]
+    request = BacktestRequest(files=(words[1],), settings=settings_of(chosen), first=date.fromisoformat(words[3]))
+    grid = read_grid(a_grid)
+    best = rank(run_sweep(grid, tmp_path / "sweeps" / "outcomes.sqlite"), grid.axes).rows[0]
+    assert run_backtest(request).figures.net_paise == best.outcome.net_paise
+
+
 def test_the_page_stands_alone_and_the_csv_has_every_combination(a_grid, tmp_path):
     grid = read_grid(a_grid)
     found = compute(grid.to_wire(), grid.combinations[:40])
-    page = write_sweep(rank(found, grid.axes), tmp_path, "test")
+    page = write_sweep(rank(found, grid.axes), tmp_path, "test", sweep_words(grid))
     text = page.read_text()
+    assert "<th>2026-11</th>" in text
+    assert "NIFTY, 5 days, 2026-11-12 to 2026-11-18" in text
     assert "http" not in text.replace("http-equiv", "")
     assert "data:image/png" in text
     assert len((page.parent / "ranking.csv").read_text().splitlines()) == 41

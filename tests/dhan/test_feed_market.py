@@ -1,10 +1,13 @@
 """The market feed over real sockets: nothing lost or counted twice, back by itself, closed within a second."""
 
+import base64
+import hashlib
 import json
+import re
 import socket
 import ssl
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -13,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
 from strategy.events import PoisonedTick, Tick
@@ -28,6 +32,7 @@ QUICK = Patience(connect_s=2.0, first_retry_s=0.02, longest_retry_s=0.1, crowded
 INDEX = "IDX_I:13"
 TICKER = bytes.fromhex("02 10 00 00 0d 00 00 00 b3 80 bf 46 14 04 04 6b")
 TICKER_MS = 1795405500000
+PREVIOUS_CLOSE = bytes.fromhex("06 10 00 00 0d 00 00 00 00 a1 be 46 00 00 00 00")
 
 
 class Listener:
@@ -272,18 +277,69 @@ def test_each_connection_takes_the_token_of_the_moment(listen, wait_for):
 
 
 def test_a_connection_that_falls_silent_is_opened_anew(listen, wait_for):
+    """What says nothing about a price is silence, too."""
     connections = []
 
     def serve_silence(peer):
         connections.append(peer)
-        for _ in peer:
-            peer.send(TICKER)
+        peer.recv()
+        peer.send(TICKER)
+        with suppress(ConnectionClosed):
+            while True:
+                peer.send(PREVIOUS_CLOSE)
+                peer.send("still here")
+                pause(0.02)
 
     with socket_server(serve_silence) as url:
         listener = listen(url, patience=Patience(first_retry_s=0.02, silence_s=0.3))
         listener.feed.watch([INDEX])
         wait_for(lambda: len(connections) >= 2)
     assert "silent" in listener.all(FeedLost)[0].reason
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Signs of life are asked for after a tenth of a second, and waited for as long again."""
+    monkeypatch.setattr("tasks.feed.line._LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("tasks.feed.line._PING_AFTER_S", 0.1)
+    monkeypatch.setattr("tasks.feed.line._DEAD_AFTER_S", 0.4)
+
+
+def test_who_answers_pings_is_alive_also_without_a_message(hurried, listen, wait_for):
+    with socket_server(lambda peer: [None for _ in peer]) as url:
+        listener = listen(url)
+        wait_for(lambda: listener.all(FeedConnected))
+        pause(1.0)
+        assert listener.all(FeedLost) == []
+
+
+def test_who_does_not_answer_pings_is_dead(hurried, listen, wait_for):
+    taken = []
+
+    def upgrade_and_hang(peer):
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", peer.recv(65536)).group(1)
+        proof = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
+        head = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        peer.sendall(head + proof + b"\r\n\r\n")
+        taken.append(peer.recv(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lambda: upgrade_and_hang(listening.accept()[0]), daemon=True)
+        thread.start()
+        listener = listen(f"ws://127.0.0.1:{listening.getsockname()[1]}")
+        wait_for(lambda: listener.all(FeedLost))
+        thread.join(5)
+    assert "no sign of life" in listener.all(FeedLost)[0].reason
+    assert taken[0][0] & 0x0F == 9, "a ping was sent before"
+
+
+def test_pauses_between_attempts_grow_up_to_a_limit_and_are_never_quite_alike(listen, closed_port, wait_for):
+    listener = listen(f"ws://{closed_port}", patience=Patience(first_retry_s=0.01, longest_retry_s=0.08))
+    wait_for(lambda: len(listener.all(FeedLost)) >= 8)
+    pauses_s = [lost.retry_after_s for lost in listener.all(FeedLost)[:8]]
+    longest_s = [0.01, 0.02, 0.04, 0.08, 0.08, 0.08, 0.08, 0.08]
+    assert all(most / 2 <= pause_s <= most for pause_s, most in zip(pauses_s, longest_s, strict=True)), pauses_s
+    assert len({pause_s / most for pause_s, most in zip(pauses_s, longest_s, strict=True)}) > 4
 
 
 def test_silence_means_nothing_while_no_ticks_are_expected(listen, wait_for):

@@ -53,7 +53,9 @@ faults: setup ## killed at every step and at 500 random moments, on both databas
 	@BOT_FAULT_ROUNDS=200 $(BIN)/python -m pytest tests/faults -n 2 --dist worksteal --every-point --random 500 $(ARGS)
 
 bench: setup ## speed, as ratios within one run
-	@for file in tests/bench/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	@mkdir -p .bot/bench && rm -f .bot/bench/rows.jsonl
+	@for file in tests/bench/bench_*.py; do BENCH_ROWS=.bot/bench/rows.jsonl $(BIN)/python $$file || exit 1; done
+	@$(BIN)/python tests/bench/rows.py .bot/bench/rows.jsonl .bot/bench/table.md
 
 format: setup ## let ruff rewrite the files
 	@$(BIN)/ruff check --fix .

@@ -31,10 +31,14 @@ class CompiledMarket:
 
     def __init__(self, days: Sequence[PastDay], model: MarketModel, *, before: Sequence[PastDay] = ()) -> None:
         self.model = model
-        self.days = (*before, *days)
+        # Their ticks are kept once, as the kernel takes them: here without any, not even a view of them.
+        self.days = tuple(
+            replace(past, recorded=past.recorded.part(np.zeros(len(past.recorded.at_ms), dtype=np.bool_)))
+            for past in (*before, *days)
+        )
         self.warming = len(before)
         self.step_points = days[0].index.strike_step_points
-        recorded = [past.recorded for past in self.days]
+        recorded = [past.recorded for past in (*before, *days)]
         first_tick = np.cumsum([0] + [len(one.at_ms) for one in recorded]).astype(np.int64)
         at_ms = np.concatenate([one.at_ms for one in recorded])
         spot_paise = np.concatenate([one.spot_paise.astype(np.int32) for one in recorded])

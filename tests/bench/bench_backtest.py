@@ -3,70 +3,46 @@
     python tests/bench/bench_backtest.py [--days 250] [--rounds 3] [--peers .bot/bench]
 
 Each engine has an environment of its own below .bot/bench, made on the first run with pinned versions, and a process
-of its own that waits while others run; rounds are interleaved and medians compared, so only the ratios are worth
-quoting. The simple rule (SuperTrend(10, 3) turns up: buy at the close; turns down: sell at the close) is cross-checked
-trade by trade. An engine that cannot be installed is a row that says so. It is no test: a slow machine is not a fault.
+of its own that waits while others run; rounds are interleaved, medians of CPU seconds (of all threads and processes of an
+engine) compared. The simple rule (SuperTrend(10, 3) turns up: buy at the close; turns down: sell at the close) is
+cross-checked trade by trade. An engine that cannot be installed is a row that says so. It is no test: a slow machine is
+not a fault.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
-
-from strategy.calendar import trading_day
-from strategy.instruments import Underlying
-from strategy.params import Params
-from tasks.backtest.market import MarketModel, past_market
-from tasks.backtest.prices import day_of_ticks
-
-from strategy import kernel  # isort: skip
-from tasks.backtest.compiled import CompiledMarket  # isort: skip
+from peers import ours as own
+from rows import Row, report
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = {
     "research": ("vectorbt[rust]==1.2.0", "backtesting==0.6.6", "backtrader==1.9.78.123"),
     "nautilus": ("nautilus_trader==1.221.0",),
 }
-# Engine: its environment, and the most bars (ticks for nautilus) it is asked for.
+# Engine: its environment, the most bars (ticks for nautilus) it is asked for, and its jobs.
 PEERS = {
-    "vectorbt rust": ("research", None),
-    "vectorbt numba": ("research", None),
-    "backtesting.py": ("research", 60_000),
-    "backtrader": ("research", 15_000),
-    "nautilus_trader": ("nautilus", 60_000),
+    "vectorbt rust": ("research", None, ("flip", "sweep")),
+    "vectorbt numba": ("research", None, ("flip", "sweep")),
+    "backtesting.py": ("research", 60_000, ("flip", "sweep")),
+    "backtrader": ("research", 15_000, ("flip",)),
+    "nautilus_trader": ("nautilus", 60_000, ("flip",)),
 }
-FULL = {"stop_loss_points": 25, "target_points": 40, "trail_start_points": 15, "trail_step_points": 5}
-
-
-def made_up_days(count):
-    """Days of one-second ticks, a random walk that is busier at the ends of the day."""
-    dice = np.random.Generator(np.random.PCG64(11))
-    day, price, found = date(2024, 1, 1), 22_000_00.0, []
-    shape = np.concatenate((np.linspace(1.6, 0.8, 9_000), np.full(7_500, 0.8), np.linspace(0.8, 1.3, 6_000)))
-    while len(found) < count:
-        if (today := trading_day(day)) is not None and len(today.windows) == 1 and not today.name:
-            steps = dice.normal(0, 90, len(shape)) * shape
-            prices = np.rint((price + np.cumsum(steps)) / 5).astype(np.int64) * 5
-            price = float(np.clip(prices[-1], 15_000_00, 30_000_00))
-            found.append(day_of_ticks(day, today.open_ms + np.arange(len(shape)) * 1000, prices))
-        day += timedelta(days=1)
-    return found
+OURS = ("flip", "full", "sweep", "candles", "reading", "supertrend", "averaging")
 
 
 class Peer:
     """An engine's process."""
 
-    def __init__(self, name, python, file):
+    def __init__(self, python, script, *arguments):
         self.process = subprocess.Popen(
-            [python, PROJECT / "tests/bench/peers/peer.py", name, file],
+            [python, PROJECT / "tests/bench/peers" / script, *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
@@ -103,51 +79,6 @@ def environment(name, packages, home):
     return python, ""
 
 
-def timed(work):
-    began = time.perf_counter()
-    result = work()
-    return time.perf_counter() - began, result
-
-
-def flip_trades(high, low, close):
-    """Ours: the simple rule from bars to trades."""
-    directions = kernel.directions_of(high, low, close, 10, 3.0)
-    turns = kernel.changes_of(directions)
-    # The first change is from "not known" to down.
-    known = turns[1:] if len(turns) and directions[turns[0] - 1] == 0 else turns
-    ups = known[directions[known] > 0]
-    downs = known[directions[known] < 0]
-    downs = downs[downs > ups[0]] if len(ups) else downs[:0]
-    return np.stack((ups[: len(downs)], downs), axis=1)
-
-
-def full_params():
-    """Every rule in play, on five-second candles."""
-    return Params(**FULL, supertrend_period=10, supertrend_multiplier=3.0, daily_max_loss=5_000)
-
-
-def anew(market):
-    """The market with nothing but its ticks."""
-    market.forget(market.ticks.at_ms, market.ticks.spot_paise)
-    return market
-
-
-def sweep_of(market):
-    """100 combinations like the peers': 4 periods, 5 multipliers, 5 pairs of target and trail."""
-    total = 0
-    for period in (7, 10, 14, 20):
-        for multiplier in (2.0, 2.5, 3.0, 3.5, 4.0):
-            for target, trail in ((10, 5), (20, 10), (30, 10), (40, 20), (50, 20)):
-                params = full_params().model_copy(
-                    update={
-                        "supertrend_period": period, "supertrend_multiplier": multiplier, "target_points": float(target),
-                        "trail_start_points": float(trail), "trail_step_points": float(trail) / 2,
-                    }
-                )  # fmt: skip
-                total += len(market.trades(params))
-    return total
-
-
 def main():
     """Make the data, start the engines, interleave the rounds, print one table."""
     parser = argparse.ArgumentParser()
@@ -155,94 +86,117 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", type=Path, default=PROJECT / ".bot" / "bench")
     options = parser.parse_args()
-    recorded = made_up_days(options.days)
-    days = past_market(recorded, Underlying.NIFTY, first=None, last=None).days
-    market = CompiledMarket(days, MarketModel())
-    candles = kernel.candles_of(market.ticks.at_ms, market.ticks.spot_paise, market.first_tick, 5, 50)
-    high, low, close = candles[:3]
-    ticks = len(market.ticks.at_ms)
-    flip_trades(high, low, close)
-    market.trades(full_params())
-    ours, peers, missing = {}, {}, {}
+    peers, missing, jobs = {}, [], []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bars.npz"
-        np.savez(file, open=close, high=high, low=low, close=close, ticks=market.ticks.spot_paise / 100)
-        for name, (where, most) in PEERS.items():
+        ticks, bars = write_bars(options.days, file)
+        mine = Peer(sys.executable, "ours.py", str(options.days))
+        assert mine.answer(), "this project's own engine does not start"
+        for name, (where, limit, wanted) in PEERS.items():
             python, why = environment(where, ENVIRONMENTS[where], options.peers)
-            peer = Peer(name, python, file) if python else None
+            peer = Peer(python, "peer.py", name, file) if python else None
             if peer is None or peer.answer() is None:
-                missing[name] = why or "it does not start"
+                missing.append((name, why or "it does not start"))
                 continue
-            peers[name] = (peer, min(most or len(close), ticks if name == "nautilus_trader" else len(close)))
+            peers[name] = peer
+            most = min(limit or bars, ticks if name == "nautilus_trader" else bars)
+            jobs += [(name, job, most) for job in wanted]
         seconds, answers = {}, {}
         for _ in range(options.rounds):
-            for job, work in (
-                ("flip", lambda: flip_trades(high, low, close)),
-                ("full", lambda: anew(market).trades(full_params())),
-                ("sweep", lambda: sweep_of(anew(market))),
-            ):
-                spent, ours[job] = timed(work)
-                seconds.setdefault(("ours", job), []).append(spent)
-            own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            for name, (peer, bars) in peers.items():
-                for job in ("flip", "sweep") if name.startswith("vectorbt") or name == "backtesting.py" else ("flip",):
-                    answer = peer.ask(job=job, bars=bars)
-                    if answer is None:
-                        missing[f"{name} {job}"] = "it ended in the middle"
-                        break
-                    seconds.setdefault((name, job), []).append(answer["seconds"])
-                    answers[name, job] = answer
-        for peer, _ in peers.values():
+            for job in OURS:
+                note(seconds, answers, ("ours", job), mine.ask(job=job))
+            for name, job, most in jobs:
+                answer = peers[name].ask(job=job, bars=most)
+                if answer is None:
+                    missing.append((f"{name}, {job}", "it ended in the middle"))
+                else:
+                    note(seconds, answers, (name, job), answer)
+        for peer in (mine, *peers.values()):
             peer.close()
-    report(seconds, answers, peers, missing, ours, ticks=ticks, bars=len(close), own_mb=own_mb, days=options.days)
+    asked = {(name, job): most for name, job, most in jobs}
+    title = f"{options.days} days: {ticks:,} one-second ticks, {bars:,} five-second bars; medians of {options.rounds}"
+    rows = rows_of({key: statistics.median(found) for key, found in seconds.items()}, answers, asked, ticks, bars)
+    report(title, rows + [Row(name, f"not measured: {why}") for name, why in missing])
 
 
-def report(seconds, answers, peers, missing, ours, *, ticks, bars, own_mb, days):
-    """One table: what was done, how fast, how ours compares."""
-    median = {key: statistics.median(found) for key, found in seconds.items()}
-    print(
-        f"\n{days} days, {ticks:,} one-second ticks, {bars:,} five-second bars; medians of {len(seconds['ours', 'flip'])} rounds"
-    )
-    print(f"{'engine':<18}{'what':<42}{'per second':>16}{'ours / it':>12}{'peak MB':>9}  trades")
-    flip = bars / median["ours", "flip"]
-    full = ticks / median["ours", "full"]
-    sweep = 100 * bars / median["ours", "sweep"]
-    print(f"{'this project':<18}{'simple rule, 5-s bars':<42}{flip:>16,.0f}{'1':>12}{'':>9}  {len(ours['flip'])}")
-    print(
-        f"{'this project':<18}{'all rules on 1-s ticks, cold, options':<42}{full:>16,.0f}{'':>12}{'':>9}  {len(ours['full'])}"
-    )
-    print(
-        f"{'this project':<18}{'100 combinations, all rules, ticks':<42}{sweep:>16,.0f}{'1':>12}{own_mb:>9,.0f}  {ours['sweep']}"
-    )
-    for (name, job), answer in answers.items():
-        count = peers[name][1]
-        spent = median[name, job]
+def write_bars(days, file):
+    """The bars and ticks for all, kept in a file; returns how many there are."""
+    market = own.market_of(days)
+    high, low, close = own.bars_of(market)
+    np.savez(file, open=close, high=high, low=low, close=close, ticks=market.ticks.spot_paise / 100)
+    return len(market.ticks.at_ms), len(close)
+
+
+def note(seconds, answers, key, answer):
+    """Keep an answer and its time."""
+    seconds.setdefault(key, []).append(answer["seconds"])
+    answers[key] = answer
+
+
+def rows_of(median, answers, asked, ticks, bars):
+    """What was done, how fast, how ours compares."""
+    full, flip = ticks / median["ours", "full"], bars / median["ours", "flip"]
+    sweep, own_mb = 100 * bars / median["ours", "sweep"], answers["ours", "sweep"]["peak_mb"]
+    reading, averaging = median["ours", "reading"], median["ours", "averaging"]
+    rows = [
+        Row("all rules on one-second ticks, cold", f"{full / 1e6:.0f} M ticks/s", "50 M ticks/s", full / 50e6, 1.0),
+        Row(
+            "SuperTrend over bars", f"{median['ours', 'supertrend'] / bars * 1e9:.1f} ns",
+            "the bare ATR recursion", median["ours", "supertrend"] / averaging, 1.3, most=True,
+        ),
+        Row(
+            "candles from ticks", f"{median['ours', 'candles'] / ticks * 1e9:.1f} ns",
+            "looking at each tick once", median["ours", "candles"] / reading, 1.5, most=True,
+        ),
+    ]  # fmt: skip
+    goals = {
+        ("vectorbt rust", "flip"): 8,
+        ("vectorbt numba", "flip"): 20,
+        ("vectorbt rust", "sweep"): 40,
+        ("backtesting.py", "sweep"): 1000,
+        ("nautilus_trader", "flip"): 1000,
+    }
+    for (name, job), count in asked.items():
+        if (name, job) not in median:
+            continue
+        answer, goal = answers[name, job], goals.get((name, job))
+        rate = count / median[name, job]
         if job == "sweep":
-            combinations = 100 if name.startswith("vectorbt") else 4
-            rate = combinations * count / spent
-            what = f"{combinations} combinations, {count:,} bars"
-            print(f"{name:<18}{what:<42}{rate:>16,.0f}{sweep / rate:>12,.1f}{answer['peak_mb']:>9,.0f}")
-            continue
-        rate = count / spent
-        if name == "nautilus_trader":
-            checked = f"{answer['trades'][0][0]} orders"
-            print(
-                f"{name:<18}{f'simple rule, {count:,} 1-s ticks':<42}{rate:>16,.0f}{full / rate:>12,.0f}{answer['peak_mb']:>9,.0f}  {checked}"
+            tried = 100 if name.startswith("vectorbt") else 4
+            what = "100 combinations, all rules on ticks, one thread"
+            if tried < 100:
+                what += f" (its optimizer: {tried}, per bar and combination)"
+            rows.append(Row(what, f"{median['ours', 'sweep']:.2f} s", name, sweep / (rate * tried), goal))
+            if name == "vectorbt rust":
+                rows.append(
+                    Row(
+                        "the memory of that sweep",
+                        f"{own_mb:.0f} MB",
+                        name,
+                        own_mb / answer["peak_mb"],
+                        1 / 8,
+                        most=True,
+                    )
+                )
+        elif name == "nautilus_trader":
+            what = f"all rules on ticks (it: the simple rule, {answer['trades'][0][0]} orders)"
+            rows.append(Row(what, f"{full / 1e6:.0f} M ticks/s", name, full / rate, goal))
+        else:
+            what = f"simple rule on {count:,} bars; {checked(answers, name, count)}"
+            rows.append(Row(what, f"{flip / 1e6:.0f} M bars/s", name, flip / rate, goal))
+        if (name, job) == ("backtesting.py", "flip"):
+            what = "a year of ticks, all rules (it: the year's bars, simple rule)"
+            rows.append(
+                Row(what, f"{median['ours', 'full'] * 1e3:.0f} ms", name, bars / rate / median["ours", "full"], 150)
             )
-            continue
-        expected = [tuple(pair) for pair in ours["flip"].tolist() if pair[1] < count - 1]
-        found = [tuple(pair) for pair in answer["trades"] if pair[1] < count - 1]
-        checked = f"{len(found)}, the same" if found == expected else f"{len(found)}, OURS DIFFER ({len(expected)})"
-        print(
-            f"{name:<18}{f'simple rule, {count:,} 5-s bars':<42}{rate:>16,.0f}{flip / rate:>12,.1f}{answer['peak_mb']:>9,.0f}  {checked}"
-        )
-        if name == "backtesting.py":
-            year = bars / rate
-            print(
-                f"{'':<18}{'its year of bars / our year of ticks, all rules':<58}{year / median['ours', 'full']:>12,.0f}"
-            )
-    for name, why in missing.items():
-        print(f"{name:<18}not measured: {why}")
+    return rows
+
+
+def checked(answers, name, count):
+    """Whether its trades are ours."""
+    expected = [tuple(pair) for pair in answers["ours", "flip"]["trades"] if pair[1] < count - 1]
+    found = [tuple(pair) for pair in answers[name, "flip"]["trades"] if pair[1] < count - 1]
+    return f"the same {len(found):,} trades" if found == expected else f"{len(found):,} trades, OURS DIFFER"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from time import process_time
 from timeit import timeit
 
 from dhanhq.marketfeed import MarketFeed
+from rows import Row, report
 
 from tasks.feed.decode import Decoder
 
@@ -70,12 +71,13 @@ def main():
         ("full, one a message", each(sdk.process_full, fulls), each(decoder.decode, fulls)),
         ("full, fifty a message", each(sdk.process_full, fulls), each(decoder.decode, stacked(fulls))),
     )
-    print(f"{'packet':26} {'SDK us':>8} {'ours us':>8} {'ratio':>7}   (medians of {ROUNDS} rounds)")
+    rows = []
     for name, theirs, ours in cases:
         rounds = [(cpu_s(theirs), cpu_s(ours)) for _ in range(ROUNDS)]
-        slow_us, fast_us = (statistics.median(column) / len(tickers) * 1e6 for column in zip(*rounds, strict=True))
+        fast_us = statistics.median(fast for _, fast in rounds) / len(tickers) * 1e6
         ratio = statistics.median(slow / fast for slow, fast in rounds)
-        print(f"{name:26} {slow_us:8.2f} {fast_us:8.2f} {ratio:6.1f}x")
+        rows.append(Row(f"packet decoded, {name}", f"{fast_us:.2f} us", "Dhan's SDK", ratio))
+    report(f"Packets of the market feed; medians of {ROUNDS} rounds", rows)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import statistics
 import time
 
 import numpy as np
+from rows import Row, report
 from talipp import indicators as talipp
 from talipp.ohlcv import OHLCV
 
@@ -75,7 +76,7 @@ def over_arrays(candles):
 
 def main():
     """Medians over chunks."""
-    candles = random_walk()
+    candles, rows = random_walk(), []
     for per_tick, what, count in (
         (False, "a closed candle", CHUNK),
         (True, "a tick of the open candle", CHUNK * TICKS),
@@ -83,10 +84,11 @@ def main():
         times = in_turns(candles, per_tick)
         ratio = statistics.median(theirs / ours for theirs, ours in times)
         us = statistics.median(ours for _, ours in times) / count * 1e6
-        print(f"SuperTrend + MACD, {what:<26} {ratio:5.1f} x faster than talipp ({us:.2f} us here)")
+        rows.append(Row(f"SuperTrend + MACD, {what}", f"{us:.2f} us", "talipp", ratio, None if per_tick else 20))
     theirs = statistics.median(theirs for theirs, _ in in_turns(candles, per_tick=False)) / CHUNK * CANDLES
-    ratio = theirs / statistics.median(over_arrays(candles) for _ in range(9))
-    print(f"SuperTrend + MACD, {'over arrays':<26} {ratio:5.1f} x faster than talipp")
+    ours = statistics.median(over_arrays(candles) for _ in range(9))
+    rows.append(Row("SuperTrend + MACD, over arrays", f"{ours / CANDLES * 1e6:.2f} us", "talipp", theirs / ours))
+    report("The two indicators, candle by candle and uncompiled; medians", rows)
 
 
 if __name__ == "__main__":

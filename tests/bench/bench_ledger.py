@@ -21,6 +21,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import psycopg
+from rows import Row, report
 from sqlmodel import Session, create_engine
 
 from strategy.actions import Exit, ExitReason, Explanation
@@ -153,10 +154,13 @@ def intents(name, url, folder):
     ours_us, bare_us = statistics.median(ours), statistics.median(bare)
     ours_99, bare_99 = (statistics.quantiles(found, n=100)[98] for found in (ours, bare))
     goal = INTENT_GOALS[name]
-    print(f"{name}: an exit committed, {size:,} bytes of log each")
-    print(f"  committed intent     p50 {ours_us:8.0f} us   p99 {ours_99:8.0f} us")
-    print(f"  fdatasync alone      p50 {bare_us:8.0f} us   p99 {bare_99:8.0f} us")
-    print(f"  intent / fdatasync   p50 {ours_us / bare_us:8.2f}      (goal: at most {goal:g})")
+    sync = f"fdatasync of {size:,} bytes"
+    return [
+        Row(
+            f"{name}: decision to committed intent, p50", f"{ours_us:.0f} us", sync, ours_us / bare_us, goal, most=True
+        ),
+        Row(f"{name}: decision to committed intent, p99", f"{ours_99:.0f} us", sync, ours_99 / bare_99),
+    ]
 
 
 def candles_of(session_id):
@@ -202,19 +206,21 @@ def candles(name, url):
         assert count == 2 * ROUNDS * DAY_CANDLES
     engine.dispose()
     ours_s, orm_s = statistics.median(ours), statistics.median(orm)
-    print(f"{name}: a day of {DAY_CANDLES:,} candles")
-    print(f"  the ledger           {ours_s:8.3f} s   {DAY_CANDLES / ours_s:10,.0f} rows/s")
-    print(f"  the ORM's add_all    {orm_s:8.3f} s   {DAY_CANDLES / orm_s:10,.0f} rows/s")
-    print(f"  add_all / ledger     {orm_s / ours_s:8.1f}       (goal: at least {CANDLES_GOAL:g})")
+    speed = f"{DAY_CANDLES / ours_s:,.0f} rows/s"
+    return [Row(f"{name}: a day of {DAY_CANDLES:,} candles", speed, "the ORM's add_all", orm_s / ours_s, CANDLES_GOAL)]
 
 
 def main():
     """Both databases, one after the other."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder, postgresql(folder) as server_url:
         for name, url in (("SQLite", f"sqlite:///{folder}/ledger.sqlite"), ("PostgreSQL", server_url)):
             migrate(url)
-            candles(name, url)  # first: in mid-day the log is a long file that is written over, not one that grows
-            intents(name, url, folder)
+            rows += candles(
+                name, url
+            )  # first: in mid-day the log is a long file that is written over, not one that grows
+            rows += intents(name, url, folder)
+    report("The ledger, synced; medians", rows)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import statistics
 import time
 from datetime import date
 
+from rows import Row, report
 from talipp.indicators import MACD, SuperTrend
 from talipp.ohlcv import OHLCV
 
@@ -142,13 +143,20 @@ def main():
     ticks = ("index tick", "index tick that closes a candle", "option tick")
     everything = [{"any tick": [cost for kind in ticks for cost in costs[kind]]} for costs, _ in rounds]
     ours |= medians(everything)
-    print(f"talipp, SuperTrend and MACD: update with a tick {theirs['update']:8.2f} us")
-    print(f"talipp, SuperTrend and MACD: add a candle       {theirs['add']:8.2f} us")
-    for kind, us in ours.items():
-        print(
-            f"step, {kind:<41} {us:8.2f} us   talipp's update / step = {theirs['update'] / us:5.1f}"
-            f"   talipp's add / step = {theirs['add'] / us:5.1f}"
+    rows = [
+        Row(f"step, {kind}", f"{us:.2f} us", "5 us", us / 5, *((1.0, True) if kind in ticks else ()))
+        for kind, us in ours.items()
+    ]
+    rows += [
+        Row(
+            "the whole step of a tick",
+            f"{ours['any tick']:.2f} us",
+            f"talipp, two indicators: {told}",
+            theirs[kind] / ours["any tick"],
         )
+        for kind, told in (("update", "a tick"), ("add", "a candle"))
+    ]
+    report("A decision, all filters on, uncompiled; medians", rows)
 
 
 if __name__ == "__main__":

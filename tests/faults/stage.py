@@ -43,6 +43,8 @@ BUSY = {
     "entry_start": "14:40", "entry_cutoff": "14:42:20", "squareoff_at": "14:42:30",
 }  # fmt: skip
 START = "14:40:00"
+# Enough for the second exit and what follows from it.
+SHORT = {"entry_cutoff": "14:41:20", "squareoff_at": "14:41:30"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import pytest
 
 from tasks.ledger.store import migrate
 
-from .stage import Kill, Play, Stage, passed, wait_until
+from .stage import SHORT, Kill, Play, Stage, passed, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -107,7 +107,7 @@ def test_a_locked_ledger_holds_up_no_exit_and_allows_no_entry(ledger_url, play, 
     lock = locked(ledger_url)
     verdict = play(
         "ledger locked",
-        Play(kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
+        Play(params=SHORT, kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
         ledger_url,
         beside=lambda _, home: outage.hold(home, lock.__enter__, lambda: lock.__exit__(None, None, None)),
     )
@@ -122,7 +122,7 @@ def test_killed_while_the_ledger_is_locked_the_next_start_has_the_exit_from_the_
     lock = locked(ledger_url)
     verdict = play(
         "killed while the ledger is locked",
-        Play(kills=(BEFORE_AN_EXIT,)),
+        Play(params=SHORT, kills=(BEFORE_AN_EXIT,)),
         ledger_url,
         beside=lambda pid, home: outage.hold(home, lock.__enter__, lambda: lock.__exit__(None, None, None), kills=pid),
     )
@@ -149,7 +149,7 @@ def test_a_database_server_that_is_stopped_holds_up_no_exit(own_server, play, ou
     migrate(ledger_url)
     verdict = play(
         "PostgreSQL stopped and started",
-        Play(kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
+        Play(params=SHORT, kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
         ledger_url,
         beside=lambda _, home: outage.hold(home, own_server.stop, own_server.start),
     )
@@ -175,7 +175,7 @@ def test_killed_while_the_disk_is_full_the_next_start_has_the_exit_from_the_brok
     """The exit is at the broker and nowhere else: no ledger, no journal, no log knows its intent."""
     verdict = play(
         "killed while the disk is full",
-        Play(kills=(BEFORE_AN_EXIT,)),
+        Play(params=SHORT, kills=(BEFORE_AN_EXIT,)),
         sqlite_ledger_url,
         beside=lambda pid, home: _full_disk(outage, pid, home, kills=True),
     )
@@ -187,7 +187,7 @@ def test_killed_while_the_disk_is_full_the_next_start_has_the_exit_from_the_brok
 def test_a_full_disk_holds_up_no_exit(sqlite_ledger_url, play, outage, web_hook):
     verdict = play(
         "disk full",
-        Play(kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
+        Play(params=SHORT, kills=(BEFORE_AN_EXIT,), work={"notify": [web_hook.url]}),
         sqlite_ledger_url,
         beside=lambda pid, home: _full_disk(outage, pid, home),
     )
@@ -218,7 +218,9 @@ def test_a_notification_service_that_hangs_delays_no_order(sqlite_ledger_url, pl
 def test_without_a_feed_what_is_held_is_sold_by_prices_that_are_asked_for(sqlite_ledger_url, play, stage, web_hook):
     """The feed is silent from a moment with a position on until after the squareoff."""
     silence = {"fault": "feed_silence", "at": {"call": "place_order", "nth": 1}, "for_s": 600}
-    verdict = play("feed gone", Play(faults=(silence,), work={"notify": [web_hook.url]}), sqlite_ledger_url)
+    verdict = play(
+        "feed gone", Play(params=SHORT, faults=(silence,), work={"notify": [web_hook.url]}), sqlite_ledger_url
+    )
     orders = stage.market.truth()["orders"]
     assert [order["side"] for order in orders] == ["BUY", "SELL"], orders
     assert "no entries until they are back" in heard(web_hook)

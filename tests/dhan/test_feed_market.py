@@ -314,20 +314,23 @@ def test_who_answers_pings_is_alive_also_without_a_message(hurried, listen, wait
 
 
 def test_who_does_not_answer_pings_is_dead(hurried, listen, wait_for):
-    taken = []
+    taken, gone = [], threading.Event()
 
     def upgrade_and_hang(peer):
         key = re.search(rb"Sec-WebSocket-Key: (\S+)", peer.recv(65536)).group(1)
-        proof = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())  # noqa: S324
+        proof = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
         head = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
         peer.sendall(head + proof + b"\r\n\r\n")
         taken.append(peer.recv(65536))
+        gone.wait(10)
+        peer.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=lambda: upgrade_and_hang(listening.accept()[0]), daemon=True)
         thread.start()
         listener = listen(f"ws://127.0.0.1:{listening.getsockname()[1]}")
         wait_for(lambda: listener.all(FeedLost))
+        gone.set()
         thread.join(5)
     assert "no sign of life" in listener.all(FeedLost)[0].reason
     assert taken[0][0] & 0x0F == 9, "a ping was sent before"

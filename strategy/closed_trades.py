@@ -7,8 +7,8 @@ Invariants:
 Money is integer paise, times are Unix milliseconds, hours and weekdays are India's.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from typing import Any, Self, TypeAlias
@@ -86,37 +86,43 @@ class TradeFilter:
 
 @dataclass(frozen=True)
 class ClosedTrades:
-    """Trades of many sessions: `records` are RECORDs, `session` and `reason` are places in the lists."""
+    """Trades of many sessions, a column for each field of RECORD; `session` and `reason` are places in the lists."""
 
-    records: NDArray[Any]
+    columns: Mapping[str, NDArray[Any]]
     session: NDArray[np.int32]
     sessions: tuple[SessionName, ...]
     reasons: tuple[str, ...]
-    _columns: dict[str, Ints] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def joined(
         cls, sessions: Sequence[SessionName], packed: Sequence[bytes], reasons: Sequence[tuple[str, ...]]
     ) -> Self:
         """Put together what each session packed: its records as bytes and the exit reasons that they number."""
-        records = np.frombuffer(b"".join(packed), dtype=RECORD)
-        counts = np.fromiter((len(part) for part in packed), dtype=np.int64, count=len(packed)) // RECORD.itemsize
+        counts = [len(part) // RECORD.itemsize for part in packed]
         session = np.repeat(np.arange(len(sessions), dtype=np.int32), counts)
+        columns: dict[str, NDArray[Any]] = {
+            name: np.empty(sum(counts), dtype=kind) for name, (kind, *_) in (RECORD.fields or {}).items()
+        }
+        begin = 0
+        # Session by session: the bytes of one fit the processor's cache, those of all together do not.
+        for part, count in zip(packed, counts, strict=True):
+            records = np.frombuffer(part, dtype=RECORD)
+            for name, column in columns.items():
+                column[begin : begin + count] = records[name]
+            begin += count
         names = tuple(sorted({name for listed in reasons for name in listed}))
-        if all(listed == names for listed in reasons):
-            return cls(records, session, tuple(sessions), names)
-        # Every session numbers its own reasons: from (session, its number) to the place among all of them.
-        widest = max((len(listed) for listed in reasons), default=0)
-        place = {name: number for number, name in enumerate(names)}
-        places = np.zeros((len(sessions), widest), dtype=np.int16)
-        for number, listed in enumerate(reasons):
-            places[number, : len(listed)] = [place[name] for name in listed]
-        records = records.copy()
-        records["reason"] = places[session, records["reason"]]
-        return cls(records, session, tuple(sessions), names)
+        if any(listed != names for listed in reasons):
+            # Every session numbers its own reasons: from (session, its number) to the place among all of them.
+            widest = max(len(listed) for listed in reasons)
+            place = {name: number for number, name in enumerate(names)}
+            places = np.zeros((len(sessions), widest), dtype=np.int16)
+            for number, listed in enumerate(reasons):
+                places[number, : len(listed)] = [place[name] for name in listed]
+            columns["reason"] = places[session, columns["reason"]]
+        return cls(columns, session, tuple(sessions), names)
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.session)
 
     @cached_property
     def net_paise(self) -> Ints:
@@ -146,10 +152,8 @@ class ClosedTrades:
         return self._of_sessions([session.day.weekday() for session in self.sessions])
 
     def column(self, name: str) -> Ints:
-        """A column of the records, side by side in memory."""
-        if name not in self._columns:
-            self._columns[name] = np.ascontiguousarray(self.records[name])
-        return self._columns[name]
+        """A column of RECORD."""
+        return self.columns[name]
 
     def known(self, name: str) -> Ints:
         """The known values of a column."""
@@ -179,7 +183,8 @@ class ClosedTrades:
         if not tests:
             return self
         chosen = np.logical_and.reduce(tests)
-        return ClosedTrades(self.records[chosen], self.session[chosen], self.sessions, self.reasons)
+        columns = {name: column[chosen] for name, column in self.columns.items()}
+        return ClosedTrades(columns, self.session[chosen], self.sessions, self.reasons)
 
     def _of_sessions(self, values: Sequence[int]) -> Ints:
         spread: Ints = np.array(values, dtype=np.int64)[self.session] if values else np.empty(0, dtype=np.int64)

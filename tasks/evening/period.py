@@ -86,7 +86,8 @@ def analyse_days(wanted: TradeFilter, capital_paise: int) -> Analysis:
 def read_period(ledger: Ledger, wanted: TradeFilter, *, now_ms: int, operator_facts: str = "") -> Period:
     """The closed trades of every session of the filter's dates. LedgerUnavailable."""
     packed = ledger.day_columns(wanted.first, wanted.last, LAYOUT)
-    known = [session_id for session_id in ledger.session_ids() if wanted_day(wanted, session_name(session_id).day)]
+    named = {session_id: session_name(session_id) for session_id in ledger.session_ids()}
+    known = [session_id for session_id, name in named.items() if wanted_day(wanted, name.day)]
     going_on = {*ledger.living_session_ids(now_ms), *ledger.uncompared_session_ids()}
     for session_id in known:
         if session_id in going_on:
@@ -94,7 +95,7 @@ def read_period(ledger: Ledger, wanted: TradeFilter, *, now_ms: int, operator_fa
         elif session_id not in packed:
             packed[session_id] = record_packed(ledger, session_id)
     days = [packed[session_id] for session_id in known]
-    names = [session_name(session_id) for session_id in known]
+    names = [named[session_id] for session_id in known]
     if IMPORTED in wanted.modes:
         for name, day in _imported_days(ledger.imported_trades(), operator_facts):
             if wanted_day(wanted, name.day):

@@ -121,10 +121,10 @@ def period_trades(ledger: Ledger, trades: ClosedTrades) -> list[PeriodTrade]:
         session = trades.sessions[int(trades.session[place])]
         if session not in explained:
             explained[session] = _explained(ledger, session)
-        record = trades.records[place]
-        number, bought_ms, sold_ms = (int(record[name]) for name in ("trade", "entry_at_ms", "exit_at_ms"))
+        record = {name: int(column[place]) for name, column in trades.columns.items()}
+        number, bought_ms, sold_ms = (record[name] for name in ("trade", "entry_at_ms", "exit_at_ms"))
         line = explained[session].get((number, bought_ms))
-        quantity = int(record["quantity"])
+        quantity = record["quantity"]
         listed.append(
             PeriodTrade(
                 day=f"{session.day:%Y-%m-%d %a}",
@@ -135,9 +135,9 @@ def period_trades(ledger: Ledger, trades: ClosedTrades) -> list[PeriodTrade]:
                 bought=f"{ist(bought_ms):%H:%M:%S}",
                 sold=f"{ist(sold_ms):%H:%M:%S}",
                 quantity=quantity,
-                entry_paise=average_paise(int(record["buy_value_paise"]), quantity),
-                exit_paise=average_paise(int(record["sell_value_paise"]), quantity),
-                charges_paise=int(record["charges_paise"]),
+                entry_paise=average_paise(record["buy_value_paise"], quantity),
+                exit_paise=average_paise(record["sell_value_paise"], quantity),
+                charges_paise=record["charges_paise"],
                 net_paise=int(trades.net_paise[place]),
                 closed_by=exit_words(trades.reasons[record["reason"]]),
                 why_entry=line.why_entry if line is not None else "",

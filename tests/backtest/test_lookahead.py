@@ -52,6 +52,24 @@ def test_a_rule_that_peeks_is_found(day):
     assert answer.differences[0].cut != answer.differences[0].whole
 
 
+def test_a_rule_that_peeks_one_tick_ahead_is_found(day):
+    params, model = Params(**QUICK), MarketModel()
+
+    def peeking(past):
+        # Every tick says what the next one will say; the last one knows no better.
+        ahead = past.recorded.spot_paise.copy()
+        ahead[:-1] = ahead[1:]
+        return replay_day(
+            replace(past, recorded=replace(past.recorded, spot_paise=ahead)), params, model, keep=True
+        ).told
+
+    answer = check_lookahead([day], params, model, cuts=12, seed=1, replay=peeking)
+    assert answer.differences
+    said = str(answer.differences[0])
+    assert said.startswith("2026-11-19 cut after 09:")
+    assert "the whole day: 09:" in said
+
+
 def test_a_price_after_the_cut_changes_nothing_before_it(day):
     params, model = Params(**QUICK), MarketModel()
     recorded = day.recorded

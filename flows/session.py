@@ -10,7 +10,7 @@ Invariants:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from datetime import date, time
 from typing import Any, cast
@@ -32,6 +32,7 @@ from strategy.actions import Severity
 from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
 from strategy.params import Mode, Params, SignalPolicy
 from tasks.arming import why_not_armed
+from tasks.broker import BrokerUnavailable
 from tasks.clock import IST, ist, real_now_ms, real_today
 from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
 from tasks.ledger.lease import Lease, LeaseHeld
@@ -269,9 +270,19 @@ def preflight(connections: Connections) -> None:
         )
         for check in CHECKS
     ]
-    failures = [str(state.message) for state in states if not state.is_completed()]
-    if failures:
-        raise NotReady("Not ready to trade:\n" + "\n".join(f"- {failure}" for failure in failures))
+    failed = [(check.__name__, state) for check, state in zip(CHECKS, states, strict=True) if not state.is_completed()]
+    if failed:
+        raise NotReady(render_failures([(name, state.result(raise_on_failure=False)) for name, state in failed]))
+
+
+def render_failures(failures: Iterable[tuple[str, object]]) -> str:
+    """What stands between the operator and trading: each reason once, with the checks that met it."""
+    by_reason: dict[str, list[str]] = {}
+    for name, fault in failures:
+        step = ". Does this machine reach the broker?" if isinstance(fault, BrokerUnavailable) else ""
+        by_reason.setdefault(f"{fault}{step}", []).append(name.replace("_", " "))
+    lines = [f"- {reason} (check: {', '.join(names)})" for reason, names in by_reason.items()]
+    return "\n".join(["Not ready to trade:", *lines])
 
 
 @task(name="trade", cache_policy=NO_CACHE, retries=0)

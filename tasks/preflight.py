@@ -115,7 +115,13 @@ def funds_are_there(connections: Connections) -> str:
 
 def clocks_agree(connections: Connections) -> str:
     """This machine's clock against the broker's answers."""
-    skew_ms = clock_skew_ms(connections.settings)
+    try:
+        skew_ms = clock_skew_ms(connections.settings)
+    except requests.RequestException as away:
+        raise NotReady(
+            f"The broker's clock was expected to be readable, found {type(away).__name__}. Does this machine reach the "
+            "internet (name service, firewall)?"
+        ) from None
     if abs(skew_ms) > CLOCK_SKEW_MS_MAX:
         raise NotReady(
             f"This machine's clock must be within {CLOCK_SKEW_MS_MAX / 1000:.0f} s of the broker's, found "

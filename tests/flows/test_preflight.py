@@ -4,16 +4,20 @@ import datetime as dt
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.session import render_failures
 from strategy.params import Params
 from tasks.arming import arm, armed_days, disarm
+from tasks.broker import BrokerUnavailable
 from tasks.clock import real_now_ms
 from tasks.connect import Connections
 from tasks.preflight import (
     NotReady,
+    clocks_agree,
     ledger_is_sound,
     live_orders_are_armed,
     nobody_else_trades,
@@ -109,6 +113,23 @@ def test_the_lease_of_a_dead_session_is_waited_for(live):
     with live() as connections:
         connections.ledger.leases.take(connections.key, "a dead run", real_now_ms(), ttl_s=1.5)
         assert nobody_else_trades(connections) == "lease free"
+
+
+def test_a_refusal_says_each_reason_once_with_its_checks_and_a_next_step():
+    away = BrokerUnavailable("the instrument master did not arrive")
+    assert render_failures(
+        [("a_check", away), ("another_check", away), ("funds", NotReady("No funds: add some."))]
+    ) == (
+        "Not ready to trade:\n"
+        "- the instrument master did not arrive. Does this machine reach the broker? (check: a check, another check)\n"
+        "- No funds: add some. (check: funds)"
+    )
+
+
+def test_a_machine_without_a_line_is_told_so_by_the_clock_too():
+    nowhere = Settings(_env_file=None, dhan_api_url="https://127.0.0.1:9/v2")
+    with pytest.raises(NotReady, match=r"ConnectionError\. Does this machine reach the internet"):
+        clocks_agree(SimpleNamespace(settings=nowhere))
 
 
 def test_a_new_ledger_is_sound(live):

@@ -76,6 +76,21 @@ def test_the_workers_serve_the_pool_and_queue_of_the_deployments():
     assert "--host 127.0.0.1" in starts["trading-bot-server"]
 
 
+def test_the_operators_bot_runs_as_its_user_with_both_files(tmp_path):
+    script = (DEPLOYMENTS / "bot").read_text().replace("/opt/trading-bot", str(tmp_path))
+    assert "sudo -u trading-bot " in script
+    (tmp_path / "bot").write_text(script.replace("sudo -u trading-bot ", ""))
+    (tmp_path / "prefect.env").write_text("# Prefect's\nPREFECT_API_URL=http://127.0.0.1:4200/api\n")
+    program = tmp_path / ".venv" / "bin" / "bot"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\nprintf "%s|" "$PWD" "$PREFECT_API_URL" "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(tmp_path / "bot"), "halt", "--reason", "two words"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{tmp_path}|http://127.0.0.1:4200/api|halt|--reason|two words|"
+
+
 def test_compose_is_what_compose_takes():
     done = subprocess.run(
         [

@@ -376,6 +376,7 @@ class Connections:
                 inbox=inbox,
                 now_ms=self.now_ms,
                 patience=patience,
+                on_token_dead=self.tokens.replace,
                 force_ipv4=self.settings.force_ipv4,
             )
         self._clock = clock = market_clock(

@@ -40,6 +40,7 @@ class OrderFeed:
     ) -> None:
         self.updates_received = 0
         self.malformed = 0
+        self._url = url
         self._client_id = client_id
         self._token = token
         self._token_used = ""
@@ -47,7 +48,7 @@ class OrderFeed:
         self._now_ms = now_ms
         self._line = Line(
             FeedName.ORDERS,
-            open_url=lambda: url,
+            open_url=self._open_url,
             on_open=self._log_in,
             on_message=self._receive,
             tell=inbox.put,
@@ -73,8 +74,11 @@ class OrderFeed:
         """How many connections there have been."""
         return self._line.connections
 
+    def _open_url(self) -> str:
+        self._token_used = self._token()  # for the login, and to be named where the upgrade is refused already
+        return self._url
+
     def _log_in(self, connection: Connection) -> None:
-        self._token_used = self._token()
         login = {"MsgCode": 42, "ClientId": self._client_id, "Token": self._token_used}
         connection.send(json.dumps({"LoginReq": login, "UserType": "SELF"}))
 

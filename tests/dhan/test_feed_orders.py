@@ -28,11 +28,17 @@ ALERT = {
 class Listener:
     """An order feed with its inbox."""
 
-    def __init__(self, url, *, token=lambda: REHEARSAL_ACCESS_TOKEN):
+    def __init__(self, url, *, token=lambda: REHEARSAL_ACCESS_TOKEN, **others):
         self.inbox = Inbox()
         self.heard = []
         self.feed = OrderFeed(
-            url, client_id=REHEARSAL_CLIENT_ID, token=token, inbox=self.inbox, now_ms=lambda: 5, patience=QUICK
+            url,
+            client_id=REHEARSAL_CLIENT_ID,
+            token=token,
+            inbox=self.inbox,
+            now_ms=lambda: 5,
+            patience=QUICK,
+            **others,
         )
 
     def all(self, kind):
@@ -54,8 +60,8 @@ def listen():
 
 
 @contextmanager
-def socket_server(handler):
-    with serve(handler, "127.0.0.1", 0, compression=None) as server:
+def socket_server(handler, **options):
+    with serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -147,6 +153,24 @@ def test_a_dead_token_becomes_grave_and_the_next_login_takes_the_new_one(market,
     wait_for(lambda: any(lost.grave for lost in listener.all(FeedLost)), 20)
     tokens[0] = REHEARSAL_ACCESS_TOKEN
     wait_for(lambda: market.truth["order_connections"] == 1)
+
+
+def test_an_upgrade_that_is_refused_for_the_token_s_sake_asks_for_another(listen, wait_for):
+    buried, logins = [], []
+
+    def take(peer):
+        logins.append(json.loads(peer.recv())["LoginReq"]["Token"])
+        peer.recv()
+
+    def look(peer, _):
+        return None if buried else peer.respond(401, "")
+
+    with socket_server(take, process_request=look) as url:
+        tokens = ["dead", "alive"]
+        listener = listen(url, token=lambda: tokens[len(buried)], on_token_dead=buried.append)
+        wait_for(lambda: logins)
+    assert (buried[0], logins[0]) == ("dead", "alive")
+    assert listener.all(FeedLost)[0].grave
 
 
 NONSENSE = {

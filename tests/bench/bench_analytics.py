@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rows import Row, report
 
 from strategy.calendar import trading_day
 from strategy.closed_trades import LAYOUT, RECORD, TradeFilter
@@ -189,13 +190,14 @@ def main():
     assert found.trades.drawdown_paise == theirs["drawdown"]
     assert found.trades.longest_winning_streak == theirs["streaks"][1.0]
     wall, cpu = ({name: statistics.median(pair[n] for pair in pairs) for name, pairs in costs.items()} for n in (0, 1))
-    print(
-        f"{TRADES:,} trades of {len(days)} days, read from SQLite and measured; seconds of the clock, of the processor"
+    rows = [
+        Row(f"{TRADES:,} trades read and measured, CPU", f"{cpu['ours']:.2f} s", than, cpu[name] / cpu["ours"])
+        for name, than in (("pandas", "pandas, the same figures"), ("sql", "SQL, sums and groups alone"))
+    ]
+    title = (
+        f"{TRADES:,} trades of {len(days)} days; by the clock ours {wall['ours']:.2f} s, pandas {wall['pandas']:.2f} s"
     )
-    lines = {"ours": "ours", "pandas": "pandas, the same figures", "sql": "SQL, sums and groups alone"}
-    for name, words in lines.items():
-        ratio = "" if name == "ours" else f"   {name} / ours = {cpu[name] / cpu['ours']:4.1f} of the processor"
-        print(f"  {words:<28} {wall[name]:6.2f} {cpu[name]:6.2f}{ratio}")
+    report(title, rows)
 
 
 if __name__ == "__main__":

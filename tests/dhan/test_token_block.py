@@ -5,7 +5,7 @@ from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
 from tasks.broker import AuthenticationDead
-from tasks.connect import read_token_block, tokens_for
+from tasks.connect import read_given_token, read_token_block, tokens_for
 from tasks.settings import Settings
 
 BLOCK = "dhan-token-of-the-test"
@@ -63,6 +63,9 @@ def test_a_new_token_in_the_file_is_taken_in_mid_day_without_a_restart(env_file)
     tokens = tokens_for(Settings())
     assert tokens.current() == "CANARY-of-the-morning"
     assert not tokens.replace("CANARY-of-the-morning"), "the file has no other one yet"
+    assert read_given_token(Settings()) == "", (
+        "what was there at the start is no news, when a minted one has died either"
+    )
     env_file("CANARY-of-noon")
     assert tokens.current() == "CANARY-of-the-morning", "the file is read when the token is dead, not before"
     assert tokens.replace("CANARY-of-the-morning")

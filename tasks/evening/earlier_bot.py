@@ -23,11 +23,15 @@ from strategy.calendar import OutsideKnownData, SessionFacts, trading_day
 from strategy.instruments import INDICES, ContractFacts, Underlying, contract_facts
 from tasks.clock import IST, epoch_ms
 from tasks.ledger.records import ImportedCandle, ImportedTrade
+from tasks.ledger.rows import clean
 from tasks.ledger.store import Ledger
 
 SOURCE = "trading-bot-v2"
 # Its P&L is a float of rupees; a paisa a unit is more than it can be off.
 PNL_TOLERANCE_PER_UNIT = 0.01
+# Far beyond any order, strike or index level, and far below what the ledger's whole numbers hold.
+WHOLE_MAX, RUPEES_MAX = 1_000_000, 1_000_000
+NAME_MAX = 100
 Row = TypeVar("Row", ImportedTrade, ImportedCandle)
 Found: TypeAlias = Mapping[str, Any]
 Moment: TypeAlias = tuple[str, int, int]  # index, seconds, Unix milliseconds of the close
@@ -83,7 +87,7 @@ def import_v2(ledger: Ledger, path: Path, facts: Facts | None = None) -> Importe
     known_candles = {_moment(candle): candle for candle in ledger.imported_candles() if candle.source == SOURCE}
     known = 0
     for number, row in _rows(path, "trades"):
-        name = str(row.get("trade_id") or "")
+        name = _words(row, "trade_id")
         try:
             trade = _trade(row, facts)
             known += _is_known(trade, known_trades.get(name), trades.get(name))
@@ -134,9 +138,11 @@ def _rows(path: Path, table: str) -> Iterator[tuple[int, Found]]:
 
 
 def _trade(row: Found, facts: Facts) -> ImportedTrade:
-    name = str(row.get("trade_id") or "")
+    name = _words(row, "trade_id")
     if not name:
         raise Unfit("has no trade_id")
+    if len(name) > NAME_MAX or not name.isprintable():
+        raise Unfit(f"trade_id: expected at most {NAME_MAX} printable characters, found {name[:20]!r}")
     mode = str(row.get("mode") or "").lower()
     if mode not in {"paper", "live"}:
         raise Unfit(f"mode: expected paper or live, found {row.get('mode')!r}")
@@ -179,11 +185,11 @@ def _trade(row: Found, facts: Facts) -> ImportedTrade:
         exit_at_ms=epoch_ms(left),
         buy_value_paise=round(entry * quantity * 100),
         sell_value_paise=round(leaving * quantity * 100),
-        exit_reason=str(row.get("exit_reason") or "unknown"),
+        exit_reason=_words(row, "exit_reason") or "unknown",
         detail={
             "quantity_was": "lots" if kept_lots else "units",
-            "price_source": str(row.get("ltp_source") or "unknown"),
-            "strategy": str(row.get("strategy_id") or ""),
+            "price_source": _words(row, "ltp_source") or "unknown",
+            "strategy": _words(row, "strategy_id"),
         },
     )
 
@@ -224,7 +230,7 @@ def _candle(row: Found, facts: Facts) -> ImportedCandle:
         close_paise=round(close * 100),
         supertrend=_number(row.get("supertrend_value")),
         macd=_number(row.get("macd_value")),
-        signal=str(row.get("signal_status") or ""),
+        signal=_words(row, "signal_status"),
     )
 
 
@@ -256,7 +262,10 @@ def _moment_of(row: Found, name: str) -> datetime:
         raise Unfit(f"{name}: expected a date and time, found {row.get(name)!r}") from None
     if found.tzinfo is None:
         raise Unfit(f"{name}: {row.get(name)!r} has no time zone, so the hour is not known")
-    return found.astimezone(IST)
+    try:
+        return found.astimezone(IST)
+    except OverflowError:
+        raise Unfit(f"{name}: {row.get(name)!r} is no day of any calendar in India") from None
 
 
 def _date(row: Found, name: str) -> date:
@@ -266,10 +275,15 @@ def _date(row: Found, name: str) -> date:
         raise Unfit(f"{name}: expected a date, found {row.get(name)!r}") from None
 
 
+def _words(row: Found, name: str) -> str:
+    """Text as the ledger keeps it, so that it is known again."""
+    return clean(str(row.get(name) or ""))
+
+
 def _whole(row: Found, name: str) -> int:
     value = _number(row.get(name))
-    if value is None or value <= 0 or not value.is_integer():
-        raise Unfit(f"{name}: expected a whole number above 0, found {row.get(name)!r}")
+    if value is None or not 0 < value <= WHOLE_MAX or not value.is_integer():
+        raise Unfit(f"{name}: expected a whole number from 1 to {WHOLE_MAX:,}, found {row.get(name)!r}")
     return int(value)
 
 
@@ -282,8 +296,8 @@ def _finite(row: Found, name: str) -> float:
 
 def _price(row: Found, name: str) -> float:
     value = _finite(row, name)
-    if round(value * 100) <= 0:
-        raise Unfit(f"{name}: expected a price above 0, found {value}")
+    if not 0 < value <= RUPEES_MAX or round(value * 100) == 0:
+        raise Unfit(f"{name}: expected a price above 0 and up to {RUPEES_MAX:,} rupees, found {value}")
     return value
 
 

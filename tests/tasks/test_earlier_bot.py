@@ -120,6 +120,15 @@ def test_importing_again_adds_nothing_and_a_later_file_adds_what_is_new(ledger, 
     assert len(ledger.imported_trades()) == 2
 
 
+def test_what_no_database_takes_as_text_is_cleaned_and_known_again(ledger, write):
+    odd = TRADE | {"trade_id": "T\0x", "exit_reason": "Target\0 Hit"}
+    for known in (0, 1):
+        found = import_v2(ledger, write([odd]))
+        assert (found.trades, found.known, found.refused) == (1 - known, known, ())
+    (kept,) = ledger.imported_trades()
+    assert (kept.trade_id, kept.exit_reason) == ("Tx", "Target Hit")
+
+
 def test_a_row_that_changed_since_is_refused(ledger, write):
     import_v2(ledger, write([TRADE]))
     found = import_v2(ledger, write([TRADE | {"exit_price": 120.35, "pnl": 0.0}]))
@@ -164,6 +173,10 @@ def test_a_draw_says_nothing_of_lots_so_whole_lots_are_units(ledger, write):
 
 UNFIT = {
     "no id": ({"trade_id": None}, "has no trade_id"),
+    "an endless id": ({"trade_id": "T" * 5_000}, "at most 100 printable characters"),
+    "units without end": ({"qty": 2**62}, "qty: expected a whole number from 1 to 1,000,000"),
+    "a price without end": ({"entry_price": 1e300}, "up to 1,000,000 rupees"),
+    "of no calendar": ({"entry_time": "0001-01-01T00:00:00+14:00"}, "no day of any calendar"),
     "mode": ({"mode": "test"}, "mode: expected paper or live"),
     "made-up price": ({"ltp_source": "simulated"}, "made up from the index"),
     "index": ({"index_name": "MIDCPNIFTY"}, "index_name: expected one of NIFTY"),
@@ -184,8 +197,8 @@ UNFIT = {
     "free": ({"entry_price": 0.0}, "entry_price: expected a price above 0"),
     "no number": ({"exit_price": "much"}, "exit_price: expected a number"),
     "infinite": ({"exit_price": math.inf}, "exit_price: expected a number"),
-    "no quantity": ({"qty": 0}, "qty: expected a whole number above 0"),
-    "a part": ({"qty": 32.5}, "qty: expected a whole number above 0"),
+    "no quantity": ({"qty": 0}, "qty: expected a whole number from 1 to"),
+    "a part": ({"qty": 32.5}, "qty: expected a whole number from 1 to"),
     "before all calendars": (
         {"entry_time": "2023-02-13T04:30:00+00:00", "exit_time": "2023-02-13T04:40:00+00:00"},
         "2023-02-13",

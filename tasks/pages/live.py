@@ -51,7 +51,8 @@ def standing(seen: SessionView, plan: DayPlan) -> str:
     if seen.over:
         return "over"
     if seen.ending is not None or seen.at_ms >= plan.squareoff_ms:
-        return "squaring off" if any(held.quantity for held in seen.positions) else "closed for the day"
+        busy = any(held.quantity or held.entry_in_flight for held in seen.positions)
+        return "squaring off" if busy else "closed for the day"
     if seen.at_ms < plan.hours[0][0]:
         return "waiting for the open"
     if not plan.is_open(seen.at_ms):

@@ -7,6 +7,7 @@ import re
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import date
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -32,6 +33,7 @@ from tasks.pages.artifacts import (
     render_chart,
     render_position,
 )
+from tasks.pages.live import standing
 from tasks.pages.summary import DaySummary
 
 KEY = SessionKey(account="1000000009", underlying=Underlying.NIFTY, mode="paper", day=date(2026, 11, 20))
@@ -141,6 +143,29 @@ def test_the_stop_button_is_on_the_same_page_as_the_position():
 def test_one_page_leads_to_the_others():
     page = render_position(KEY, HOLDING, {}, {"chart": "/artifacts/artifact/7", "trades": "/artifacts/artifact/8"})
     assert "More: [chart](/artifacts/artifact/7) · [trades](/artifacts/artifact/8)" in page
+
+
+PLAN = SimpleNamespace(hours=((100, 900),), squareoff_ms=800, entry_cutoff_ms=700, is_open=lambda at_ms: at_ms != 400)
+HELD, BUYING = SimpleNamespace(quantity=65, entry_in_flight=False), SimpleNamespace(quantity=0, entry_in_flight=True)
+STANDINGS = {
+    "before the open": (50, (), None, (), "waiting for the open"),
+    "in the day": (200, (), None, (), "trading"),
+    "between two windows": (400, (), None, (), "market break"),
+    "halted": (200, (), None, ("operator",), "halted"),
+    "after the cutoff": (750, (HELD,), None, (), "entries closed"),
+    "at the squareoff, with something held": (800, (HELD,), None, (), "squaring off"),
+    "at the squareoff, with nothing held": (800, (), None, (), "closed for the day"),
+    "stopped by hand, the exit on its way": (200, (HELD,), "manual", ("manual squareoff",), "squaring off"),
+    "stopped by hand, an entry on its way": (200, (BUYING,), "manual", ("manual squareoff",), "squaring off"),
+    "stopped by hand, sold": (200, (), "manual", ("manual squareoff",), "closed for the day"),
+}
+
+
+@pytest.mark.parametrize("name", STANDINGS)
+def test_the_page_says_where_in_its_day_the_session_is(name):
+    at_ms, positions, ending, halts, expected = STANDINGS[name]
+    seen = SimpleNamespace(at_ms=at_ms, positions=positions, ending=ending, halts=halts, over=False)
+    assert standing(seen, PLAN) == expected
 
 
 def test_halts_and_doubts_stand_out():

@@ -23,7 +23,7 @@ from .stage import SHORT, Kill, Play, Stage, passed, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-GOES_ON_S = 10  # market time for which an outage outlasts the sale
+GOES_ON_S = {False: 5, True: 20}  # market time for which an outage outlasts the sale; at least, with --every-point
 
 
 BEFORE_AN_EXIT = Kill(step="exit intent, before the commit", nth=2, hangs=True)
@@ -32,8 +32,9 @@ BEFORE_AN_EXIT = Kill(step="exit intent, before the commit", nth=2, hangs=True)
 class Outage:
     """What happened at the broker between the beginning and the end of an outage."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, goes_on_s: float) -> None:
         self._market = stage.market
+        self._goes_on_ms = goes_on_s * 1000
         self.began_ms = self.ended_ms = 0
 
     def hold(
@@ -58,7 +59,7 @@ class Outage:
             if kills is not None:
                 os.kill(kills, signal.SIGKILL)
                 return
-            wait_until(lambda: self._now_ms() > sold_ms + GOES_ON_S * 1000, for_s=120)
+            wait_until(lambda: self._now_ms() > sold_ms + self._goes_on_ms, for_s=120)
             self.ended_ms = self._now_ms()
         finally:
             gives_back()
@@ -79,8 +80,8 @@ class Outage:
 
 
 @pytest.fixture
-def outage(stage) -> Outage:
-    return Outage(stage)
+def outage(stage, request) -> Outage:
+    return Outage(stage, GOES_ON_S[request.config.getoption("every_point", default=False)])
 
 
 def heard(web_hook) -> str:

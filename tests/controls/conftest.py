@@ -76,8 +76,8 @@ class Market:
     def sold(self):
         return sum(fill["quantity"] for fill in self.truth()["fills"] if fill["side"] == "SELL")
 
-    def place(self, security, side, quantity, price):
-        """Somebody else's order in the same account."""
+    def place(self, security, side, quantity, price, client_order_id=""):
+        """Somebody else's order in the same account, or one of ours that no ledger has."""
         segment, number = security.split(":")
         headers = {"access-token": REHEARSAL_ACCESS_TOKEN, "client-id": REHEARSAL_CLIENT_ID}
         body = {
@@ -86,6 +86,7 @@ class Market:
             "quantity": quantity, "disclosedQuantity": 0, "price": price, "afterMarketOrder": False,
             "boProfitValue": None, "boStopLossValue": None, "triggerPrice": 0.0,
         }  # fmt: skip
+        body |= {"correlationId": client_order_id} if client_order_id else {}
         reply = self.session.post(f"{self.url}/v2/orders", json=body, headers=headers, timeout=30)
         assert reply.status_code == 200, reply.text
 

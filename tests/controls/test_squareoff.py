@@ -56,6 +56,27 @@ def test_what_a_dead_session_holds_is_sold_and_a_later_start_opens_nothing_more(
     assert state.is_flat
 
 
+@pytest.mark.parametrize(("became", "limit"), [("filled", 0.9), ("rests, far from the market", 1.5)])
+def test_an_exit_that_only_the_broker_knows_of_is_not_sent_beside(became, limit, settings, hold, market):
+    """The process could write nothing when it sold, and died: its number and its units are taken."""
+    session = hold()
+    contract = session.buy()
+    number = f"{session.key.order_prefix(session.connections.salt)}-2-0"
+    price = round(session.price_paise(contract) / 100 * limit)
+    market.place(contract.security, "SELL", 65, price, number)
+    session.pass_time(3)
+    assert sum(market.net.values()) == (0 if became == "filled" else 65)
+    session.die()
+    (outcome,) = squared_off(settings)
+    assert outcome.done, outcome
+    assert (market.net, market.sold, market.lowest_ever) == ({}, 65, 0)
+    assert [order["client_order_id"] for order in market.truth()["orders"] if order["side"] == "SELL"] == [number]
+    with open_ledger(settings) as ledger:
+        (trade,) = ledger.trades(session.session_id)
+        assert (trade.open_quantity, trade.exit_reason) == (0, "unrecorded")
+        assert [found for found in check(ledger) if "overnight" not in str(found)] == []
+
+
 def test_one_index_alone_leaves_the_other_as_it_is(settings, hold, market):
     session = hold()
     session.buy()

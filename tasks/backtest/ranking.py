@@ -6,11 +6,11 @@ resemble each other make the test too strict, never too lenient.
 
 Invariants:
 1. The order depends on the outcomes alone.
-2. A neighbour differs in one setting by one step of its axis.
+2. A neighbour differs in one setting by one step of its axis, and in what it traded.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import e, inf, sqrt
 from statistics import NormalDist, fmean, pvariance
 from typing import Any, Final
@@ -49,6 +49,7 @@ class Ranking:
     tried: int
     winning: int
     axes: Mapping[str, tuple[Any, ...]]
+    idle: tuple[str, ...] = ()  # settings that changed no result
 
     @property
     def plateau(self) -> Ranked | None:
@@ -60,6 +61,10 @@ class Ranking:
     def advice(self) -> tuple[str, ...]:
         """What to look at, for people: the warning, the best with all beside it, and what a single month made."""
         lines = [self.warning]
+        if self.idle:
+            lines.append(
+                f"{', '.join(self.idle)} changed no result: leave it out, its values are one and the same"
+            )
         best, plateau = (self.rows[0] if self.rows else None), self.plateau
         if best is not None and best.best_month_share is not None and best.best_month_share > MONTH_SHARE:
             share = f"{100 * best.best_month_share:.0f} %"
@@ -91,9 +96,10 @@ class Ranking:
 def rank(found: Sequence[tuple[Outcome, Chosen]], axes: Mapping[str, tuple[Any, ...]]) -> Ranking:
     """The best by Sharpe ratio first, those without one last; equal ones by net and then by key."""
     by_place = {_place(chosen, axes): outcome for outcome, chosen in found}
+    different = {name: False for name, values in axes.items() if len(values) > 1}
     sharpes = [outcome.sharpe for outcome, _ in found if outcome.sharpe is not None]
     rows = [
-        _ranked(outcome, chosen, [by_place[place] for place in _next_to(chosen, axes) if place in by_place], sharpes)
+        _ranked(outcome, chosen, _beside(outcome, chosen, axes, by_place, different), sharpes)
         for outcome, chosen in found
     ]
     rows.sort(key=_order)
@@ -102,6 +108,7 @@ def rank(found: Sequence[tuple[Outcome, Chosen]], axes: Mapping[str, tuple[Any, 
         tried=len(rows),
         winning=sum(row.outcome.net_paise > 0 for row in rows),
         axes=axes,
+        idle=tuple(name for name, matters in different.items() if not matters),
     )
 
 
@@ -199,6 +206,22 @@ def _positions(values: tuple[Any, ...]) -> dict[str, int]:
     return {str(value): number for number, value in enumerate(values)}
 
 
-def _next_to(chosen: Chosen, axes: Mapping[str, tuple[Any, ...]]) -> list[tuple[int, ...]]:
-    place = _place(chosen, axes)
-    return [(*place[:axis], place[axis] + away, *place[axis + 1 :]) for axis in range(len(place)) for away in (-1, 1)]
+def _beside(
+    outcome: Outcome,
+    chosen: Chosen,
+    axes: Mapping[str, tuple[Any, ...]],
+    by_place: Mapping[tuple[int, ...], Outcome],
+    different: dict[str, bool],
+) -> list[Outcome]:
+    """The neighbours of a combination; one that traded the very same is itself once more, and no witness.
+
+    Notes in `different` which axes made a difference.
+    """
+    place, found = _place(chosen, axes), []
+    for axis, name in enumerate(axes):
+        for away in (-1, 1):
+            other = by_place.get((*place[:axis], place[axis] + away, *place[axis + 1 :]))
+            if other is not None and replace(other, key=outcome.key) != outcome:
+                different[name] = True
+                found.append(other)
+    return found

@@ -263,6 +263,19 @@ def test_a_peak_without_a_neighbour_is_told_from_a_plateau():
     assert any("best together with its neighbours is lots 5" in line for line in ranking.advice)
 
 
+def test_a_setting_that_changes_nothing_bears_no_witness():
+    axes = {"lots": (1, 2), "min_hold_seconds": (0, 15, 60)}
+    found = [
+        (outcome(f"{lots}{hold}", [1_000, -lots]), {"lots": lots, "min_hold_seconds": hold})
+        for lots in axes["lots"]
+        for hold in axes["min_hold_seconds"]
+    ]
+    ranking = rank(found, axes)
+    assert ranking.idle == ("min_hold_seconds",)
+    assert {row.neighbours for row in ranking.rows} == {1}
+    assert any(line.startswith("min_hold_seconds changed no result") for line in ranking.advice)
+
+
 def test_a_result_of_one_month_is_said_to_be_that():
     months = {"2024-01": 9_000, "2024-02": 500, "2024-03": 500}
     ranking = rank([(outcome("one", [1, 2], months=months, net_paise=10_000), {"lots": 1})], {"lots": (1,)})

@@ -52,10 +52,10 @@ check: setup ## lint, format, types, layers
 faults: setup ## killed at every step and at 500 random moments, on both databases (ARGS='--random 50 --seed 3')
 	@BOT_FAULT_ROUNDS=200 $(BIN)/python -m pytest tests/faults -n 2 --dist worksteal --every-point --random 500 $(ARGS)
 
-bench: setup ## speed, as ratios within one run
+bench: setup ## speed, as ratios within one run (PAGE=README.md puts the table there)
 	@mkdir -p .bot/bench && rm -f .bot/bench/rows.jsonl
 	@for file in tests/bench/bench_*.py; do BENCH_ROWS=.bot/bench/rows.jsonl $(BIN)/python $$file || exit 1; done
-	@$(BIN)/python tests/bench/rows.py .bot/bench/rows.jsonl .bot/bench/table.md
+	@$(BIN)/python tests/bench/rows.py .bot/bench/rows.jsonl $(PAGE)
 
 format: setup ## let ruff rewrite the files
 	@$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ from tasks.backtest.market import MarketModel, PastDay
 # Distinct results kept per kind: enough for a grid that runs its inner settings first. Those of a year that are large
 # are few: candles have 36 MB for each length, averages 9 MB for each period.
 KEPT_MAX = 64
-LARGE_KEPT_MAX = {"candles": 4, "averages": 4}
+LARGE_KEPT_MAX = {"candles": 2, "averages": 2}
 # More trades a day than any candle could enter.
 TRADES_PER_DAY_MAX = 400
 

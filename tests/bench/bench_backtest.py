@@ -34,7 +34,8 @@ PEERS = {
     "backtrader": ("research", 15_000, ("flip",)),
     "nautilus_trader": ("nautilus", 60_000, ("flip",)),
 }
-OURS = ("flip", "full", "sweep", "candles", "reading", "supertrend", "averaging")
+# Ours: what is asked of the process that keeps ticks alone, and of the one that has bars as well.
+OURS = {"ticks": ("full", "sweep"), "bars": ("flip", "candles", "reading", "supertrend", "averaging")}
 
 
 class Peer:
@@ -90,8 +91,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "bars.npz"
         ticks, bars = write_bars(options.days, file)
-        mine = Peer(sys.executable, "ours.py", str(options.days))
-        assert mine.answer(), "this project's own engine does not start"
+        mine = {kind: Peer(sys.executable, "ours.py", str(options.days), kind) for kind in OURS}
+        assert all(peer.answer() for peer in mine.values()), "this project's own engine does not start"
         for name, (where, limit, wanted) in PEERS.items():
             python, why = environment(where, ENVIRONMENTS[where], options.peers)
             peer = Peer(python, "peer.py", name, file) if python else None
@@ -103,15 +104,16 @@ def main():
             jobs += [(name, job, most) for job in wanted]
         seconds, answers = {}, {}
         for _ in range(options.rounds):
-            for job in OURS:
-                note(seconds, answers, ("ours", job), mine.ask(job=job))
+            for kind, own_jobs in OURS.items():
+                for job in own_jobs:
+                    note(seconds, answers, ("ours", job), mine[kind].ask(job=job))
             for name, job, most in jobs:
                 answer = peers[name].ask(job=job, bars=most)
                 if answer is None:
                     missing.append((f"{name}, {job}", "it ended in the middle"))
                 else:
                     note(seconds, answers, (name, job), answer)
-        for peer in (mine, *peers.values()):
+        for peer in (*mine.values(), *peers.values()):
             peer.close()
     asked = {(name, job): most for name, job, most in jobs}
     title = f"{options.days} days: {ticks:,} one-second ticks, {bars:,} five-second bars; medians of {options.rounds}"

@@ -1,8 +1,9 @@
 """The rows that the benchmarks end with: printed by each, and by all together as one table.
 
-    python tests/bench/rows.py ROWS.jsonl [TABLE.md]
+    python tests/bench/rows.py ROWS.jsonl [README.md]
 
-With BENCH_ROWS naming a file, every benchmark adds its rows to it, and this prints them as one Markdown table.
+With BENCH_ROWS naming a file, every benchmark adds its rows to it, and this prints them as one Markdown table; it also
+puts it between the marks of a page, if one is named.
 """
 
 import json
@@ -43,7 +44,8 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-HEADER = ("what", "ours, here and now", "compared with", "ratio", "goal", "")
+MARKS = ("<!-- speed -->", "<!-- /speed -->")
+HEADER = ("what", "ours", "compared with", "ratio", "goal", "")
 
 
 def report(title: str, rows: list[Row]) -> None:
@@ -63,9 +65,17 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def put_into(page: Path, table: str) -> None:
+    """Replace what stands between the marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    _, found, after = rest.partition(MARKS[1])
+    assert found, f"{page} was expected to have {MARKS[0]} and {MARKS[1]}"
+    page.write_text(f"{before}{MARKS[0]}\n{table}{MARKS[1]}{after}", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    found = [Row(**json.loads(line)) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()]
-    table = markdown(found)
-    print("\n" + table)
+    lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
+    made = markdown([Row(**json.loads(line)) for line in lines])
+    print("\n" + made)
     if len(sys.argv) > 2:
-        Path(sys.argv[2]).write_text(table, encoding="utf-8")
+        put_into(Path(sys.argv[2]), made)

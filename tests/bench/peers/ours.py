@@ -1,8 +1,8 @@
 """This project as one engine among the others: a process that reads jobs as lines and answers with CPU seconds.
 
-    python ours.py DAYS        then lines such as {"job": "sweep"}
+    python ours.py DAYS [bars]        then lines such as {"job": "sweep"}; with `bars` also jobs on bars
 
-It makes the same days from the same seed as everybody's bars are made from, and keeps its ticks and nothing else.
+It makes the same days from the same seed as everybody's bars are made from, and keeps its ticks; bars only for `bars`.
 """
 
 import json
@@ -61,16 +61,18 @@ def bars_of(market):
     return made[:3]
 
 
-def flip_trades(high, low, close):
-    """The simple rule from bars to trades: pairs of bars."""
-    directions = kernel.directions_of(high, low, close, 10, 3.0)
-    turns = kernel.changes_of(directions)
-    # The first change is from "not known" to down.
-    known = turns[1:] if len(turns) and directions[turns[0] - 1] == 0 else turns
-    ups = known[directions[known] > 0]
-    downs = known[directions[known] < 0]
-    downs = downs[downs > ups[0]] if len(ups) else downs[:0]
-    return np.stack((ups[: len(downs)], downs), axis=1)
+def pairs_of(directions):
+    """The simple rule: where it turns up, and where it then turns down; the first value of all is no turn."""
+    found = np.empty((len(directions) // 2 + 1, 2), np.int64)
+    count, bought = 0, -1
+    for k in range(1, len(directions)):
+        if directions[k] * directions[k - 1] < 0:
+            if directions[k] > 0:
+                bought = k
+            elif bought >= 0:
+                found[count, 0], found[count, 1] = bought, k
+                count, bought = count + 1, -1
+    return found[:count]
 
 
 def anew(market):
@@ -124,32 +126,42 @@ def averaging(ranges, period):
 def main():
     """Answer jobs until the input ends."""
     market = market_of(int(sys.argv[1]))
+    jobs = {"full": lambda: len(anew(market).trades(FULL)), "sweep": lambda: sweep(market)}
+    if sys.argv[2:] == ["bars"]:
+        jobs |= jobs_on_bars(market)
+    for work in jobs.values():
+        work()
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        answer(jobs[json.loads(line)["job"]])
+
+
+def jobs_on_bars(market):
+    """What is measured of the kernel's parts."""
     high, low, close = bars_of(market)
     ranges = high - low
-    read, average = kernel._compiled(reading), kernel._compiled(averaging)
+    read, average, pairs = (kernel._compiled(one) for one in (reading, averaging, pairs_of))
     ticks, first_tick = market.ticks, market.first_tick
-    jobs = {
-        "flip": lambda: flip_trades(high, low, close).tolist(),
-        "full": lambda: len(anew(market).trades(FULL)),
-        "sweep": lambda: sweep(market),
+    return {
+        "flip": lambda: pairs(kernel.directions_of(high, low, close, 10, 3.0)),
         "candles": lambda: len(kernel.candles_of(ticks.at_ms, ticks.spot_paise, first_tick, 5, 50)),
         "reading": lambda: read(ticks.at_ms, ticks.spot_paise)[0],
         "supertrend": lambda: len(kernel.directions_of(high, low, close, 10, 3.0)),
         "averaging": lambda: average(ranges, 10),
     }
-    for work in jobs.values():
-        work()
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        work = jobs[json.loads(line)["job"]]
-        spent = []
-        while sum(spent) < AT_LEAST_S:
-            began = cpu_seconds()
-            trades = work()
-            spent.append(cpu_seconds() - began)
-        seconds = statistics.median(spent)
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "trades": trades, "peak_mb": peak_mb}), flush=True)
+
+
+def answer(work):
+    """Do it, often enough; say what it took."""
+    spent, trades = [], None
+    while sum(spent) < AT_LEAST_S:
+        began = cpu_seconds()
+        trades = work()
+        spent.append(cpu_seconds() - began)
+    if isinstance(trades, np.ndarray):
+        trades = trades.tolist()
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": statistics.median(spent), "trades": trades, "peak_mb": peak_mb}), flush=True)
 
 
 if __name__ == "__main__":

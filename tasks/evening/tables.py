@@ -126,7 +126,7 @@ def render_analysis(found: Analysis) -> RenderableType:
             parts += [Text(), table]
     if found.refusals:
         listed = ", ".join(f"{refusal_words(reason)} {count}" for reason, count in found.refusals.items())
-        parts += [Text(), Text(f"why no entry (candles): {listed}", style="dim")]
+        parts += [Text(), Text(f"why no entry (signals): {listed}", style="dim")]
     return Group(*parts)
 
 
@@ -139,7 +139,7 @@ def render_markdown(found: Analysis) -> str:
             lines += ["", *markdown_table((GROUP_WORDS[name], *GROUP_HEADER), group_rows(name, groups))]
     if found.refusals:
         rows = [(refusal_words(reason), str(count)) for reason, count in found.refusals.items()]
-        lines += ["", *markdown_table(("why no entry", "candles"), rows)]
+        lines += ["", *markdown_table(("why no entry", "signals"), rows)]
     return "\n".join(lines) + "\n"
 
 

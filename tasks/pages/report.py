@@ -87,10 +87,10 @@ def render_day_report(
 
 
 def day_story(summary: DaySummary, params: Mapping[str, Any], candles: Sequence[CandleRecord] = ()) -> str:
-    """The day in a few sentences, for someone who was not there: what was traded, how it ended, why no more."""
+    """The day in a few sentences, for someone who was not there: the market, what was traded, how, why no more."""
     closed = closed_trades(summary)
     rules = f"SuperTrend({params.get('supertrend_period')}, {params.get('supertrend_multiplier'):g})" if params else ""
-    parts = []
+    parts = _market(summary.index, candles)
     if closed:
         calls = sum(trade.option_type == "CE" for trade in closed)
         bought = " and ".join(f"{n} {word}" for n, word in ((calls, "calls"), (len(closed) - calls, "puts")) if n)
@@ -103,18 +103,38 @@ def day_story(summary: DaySummary, params: Mapping[str, Any], candles: Sequence[
         parts.append(f"Closed by {reasons}.")
     else:
         parts.append("Nothing was bought and sold.")
+    if "max_trades" in summary.refusals and summary.trades:
+        last_entry = max(trade.entered_at for trade in summary.trades)
+        parts.append(
+            f"With the entry of {last_entry:%H:%M} the day's {len(summary.trades)} allowed trades were used up."
+        )
     if summary.refusals:
         reason, count = next(iter(summary.refusals.items()))
         total = sum(summary.refusals.values())
         parts.append(
-            f"{total:,} candles were no entry; the most frequent reason, {count:,} times: {refusal_words(reason)}."
+            f"{total:,} signals were not taken; the most frequent reason, {count:,} times: {refusal_words(reason)}."
         )
-    for before, after in pairwise(candles):
-        if after.start_ms - before.start_ms >= GAP_MS + 1_000 * before.seconds:
-            parts.append(f"No prices between {ist(before.start_ms):%H:%M} and {ist(after.start_ms):%H:%M}.")
     if summary.halts:
         parts.append(f"Halted: {'; '.join(halt.replace('_', ' ') for halt in summary.halts)}.")
     return " ".join(parts)
+
+
+def _market(index: str, candles: Sequence[CandleRecord]) -> list[str]:
+    """Where the index went, and when there was no price of it: what began late or ended early is seen in the times."""
+    if not candles:
+        return ["No price of the index was recorded."]
+    first, last = candles[0], candles[-1]
+    moved = last.close_paise - first.open_paise
+    went = "rose" if moved > 0 else "fell" if moved < 0 else "stayed"
+    begin = f"{render_points(first.open_paise)} at {ist(first.start_ms):%H:%M}"
+    end = f"{render_points(last.close_paise)} at {ist(last.start_ms + 1_000 * last.seconds):%H:%M}"
+    said = [f"{index} {went} from {begin} to {end}."]
+    said += [
+        f"No prices between {ist(before.start_ms):%H:%M} and {ist(after.start_ms):%H:%M}."
+        for before, after in pairwise(candles)
+        if after.start_ms - before.start_ms >= GAP_MS + 1_000 * before.seconds
+    ]
+    return said
 
 
 def settings_rows(params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -129,11 +149,17 @@ def settings_rows(params: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "name": name,
                 "title": (field.title if field is not None else None) or name,
                 "value": _setting(value),
-                "unit": str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+                "unit": _unit(extra),
                 "changed": field is None or _setting(default) != _setting(value),
             }
         )
     return rows
+
+
+def _unit(extra: Any) -> str:
+    """A setting's unit, where it is one: "on on/off" says nothing more than "on"."""
+    unit = str(extra.get("unit", "")) if isinstance(extra, dict) else ""
+    return "" if unit in {"index", "mode", "product", "policy", "on/off"} else unit
 
 
 def _detail(candles: Sequence[CandleRecord]) -> dict[str, Any]:

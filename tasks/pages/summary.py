@@ -350,7 +350,7 @@ def _trade_table(summary: DaySummary) -> Table:
 
 def _refusal_line(refusals: Mapping[str, int]) -> Text:
     listed = ", ".join(f"{refusal_words(reason)} {count}" for reason, count in refusals.items())
-    return Text(f"why no entry (candles): {listed}", style="dim")
+    return Text(f"why no entry (signals): {listed}", style="dim")
 
 
 def _ending(summary: DaySummary) -> Text:

@@ -1,10 +1,12 @@
 """A whole day as the ledger keeps it: seeded candles, four trades, refusals, a halt, a clean reconciliation."""
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -284,3 +286,13 @@ def record_day(sqlite_ledger_url: str) -> Iterator[Callable[..., RecordedDay]]:
 def recorded_day(record_day: Callable[..., RecordedDay]) -> RecordedDay:
     """The day as it usually ends."""
     return record_day()
+
+
+@pytest.fixture(scope="module")
+def kept_day(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Iterator[RecordedDay]:
+    """The same, written once for the tests of a file that only read it."""
+    path = tmp_path_factory.mktemp("day") / "ledger.sqlite"
+    shutil.copyfile(migrated_sqlite, path)
+    ledger = Ledger(f"sqlite:///{path}")
+    yield write_day(ledger)
+    ledger.close()

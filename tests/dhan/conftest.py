@@ -207,7 +207,7 @@ def make_broker():
 
         def make(api_url, *, tokens=None, now_ms=lambda: 0, **others):
             others.setdefault("limits", NoLimits())
-            others.setdefault("timeouts", Timeouts(connect_s=3.0, read_s=4.0, total_s=5.0))
+            others.setdefault("timeouts", Timeouts(connect_s=5.0, read_s=20.0, total_s=30.0))
             broker = DhanBroker(
                 client_id=REHEARSAL_CLIENT_ID,
                 tokens=tokens or FixedToken(REHEARSAL_ACCESS_TOKEN),

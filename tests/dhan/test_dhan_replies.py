@@ -64,6 +64,13 @@ TABLE = {
     "internal error in a 400": (400, trading("DH-908", "internal"), OrderOutcomeUnknown, BrokerUnavailable),
     "network error in a 400": (400, trading("DH-909", "network"), OrderOutcomeUnknown, BrokerUnavailable),
     "500 with a code": (500, trading("DH-908", "internal"), OrderOutcomeUnknown, BrokerUnavailable),
+    "500 with a refusal's code": (
+        500,
+        trading("DH-906", "Incorrect request for order and cannot be processed"),
+        OrderOutcomeUnknown,
+        BrokerUnavailable,
+    ),
+    "502 with a refusal's code": (502, trading("DH-905", "bad"), OrderOutcomeUnknown, BrokerUnavailable),
     "502 page": (502, BAD_GATEWAY, OrderOutcomeUnknown, BrokerUnavailable),
     "200 page": (200, BAD_GATEWAY, OrderOutcomeUnknown, BrokerUnavailable),
     "403 page": (403, "<html>Forbidden</html>", OrderOutcomeUnknown, BrokerUnavailable),
@@ -133,7 +140,7 @@ REFUSAL = trading("DH-906", "Order is in Transit state") | {"status": "failed", 
 @pytest.mark.parametrize(("found", "status"), [(ROW, 200), (REFUSAL, 400), (REFUSAL, 200)])
 def test_a_spoilt_reply_is_an_answer_or_an_error_of_the_tree(found, status, spoilt):
     ends = Counter()
-    for body in spoilt(found, 7_000):
+    for body in spoilt(found, 3_000):
         reply = Reply(status, body)
         for read in (accepted_order_id, lambda reply: wire.rows(answered(reply), order_rows.order), is_not_found):
             try:

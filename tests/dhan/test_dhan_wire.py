@@ -262,7 +262,9 @@ def test_candles_of_the_day_come_ascending_and_without_the_unfinished():
 
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+        max_leaves=8,
     )
 )
 def test_whatever_comes_is_read_or_refused(found):

@@ -9,6 +9,7 @@ import tasks.broker
 from simulator.faults import ENDS_THE_TOKEN, IN_A_CALL, IN_AN_ORDER
 from strategy.events import Side
 from tasks.broker import BrokerError, NewOrder, OrderOutcomeUnknown, OrderRejected
+from tasks.broker.http import Timeouts
 
 # What placing an order and reading a quote raise ("-": nothing), and whether the exchange has the order afterwards.
 TABLE = """
@@ -36,6 +37,9 @@ cancel_fill_race  |               | -                   | -                  | y
 slow_transit      |               | -                   | -                  | yes
 """
 ROWS = [tuple(cell.strip() for cell in line.split("|")) for line in TABLE.strip().splitlines()[1:]]
+# A reply that never comes costs real time; one that comes slowly must not be cut off by a busy machine.
+IMPATIENT = Timeouts(connect_s=5.0, read_s=3.0, total_s=5.0)
+PATIENT = Timeouts(connect_s=5.0, read_s=20.0, total_s=30.0)
 NEVER_SENT_TWICE = "the request is sent exactly once"
 
 
@@ -47,7 +51,8 @@ def place(request, make_broker, contract, cid):
         market = request.getfixturevalue("exchange" if fault in ENDS_THE_TOKEN else "market")
         if fault in ENDS_THE_TOKEN:
             market.advance(to="09:20:00")
-        broker = make_broker(f"{market.url}/v2", now_ms=market.now_ms)
+        patience = IMPATIENT if fault in {"reply_lost", "slow_drip"} else PATIENT
+        broker = make_broker(f"{market.url}/v2", now_ms=market.now_ms, timeouts=patience)
         limit_paise = broker.quotes([contract.security])[contract.security].ask_paise + 5_00
         order = NewOrder(
             client_order_id=cid,

@@ -8,7 +8,6 @@ import pyotp
 import pytest
 import requests
 from dhanhq import DhanContext, DhanLogin, dhanhq
-from dhanhq._security import Security
 from dhanhq.dhan_http import DhanHTTP
 
 from simulator.setup import Setup
@@ -402,13 +401,7 @@ def test_unknown_paths_get_the_gateways_page(simulator):
     }  # fmt: skip
 
 
-def test_the_files_are_read_by_the_sdk(simulator, sdk, monkeypatch, tmp_path):
-    monkeypatch.setattr(Security, "COMPACT_CSV_URL", f"{simulator.url}/api-data/api-scrip-master.csv")
-    monkeypatch.setattr(Security, "DETAILED_CSV_URL", f"{simulator.url}/api-data/api-scrip-master-detailed.csv")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for mode in ("compact", "detailed"):
-        table = sdk.fetch_security_list(mode, str(tmp_path / "list.csv"))
-        assert len(table) > 4_000
+def test_a_segment_of_the_master_is_its_rows_alone(simulator):
     segment = simulator.call("GET", "/v2/instrument/NSE_FNO", headers={}).text.splitlines()
     assert all(line.startswith("NSE,D,") for line in segment[1:])
 

@@ -1,10 +1,8 @@
 """The broker and its feed misbehave, and the process is killed as well: the day still ends whole."""
 
-from dataclasses import replace
-
 import pytest
 
-from .stage import Kill, Play
+from .stage import SHORT, Kill, Play
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -71,7 +69,7 @@ def test_with_a_faulty_broker_and_kills_a_day_ends_whole(fault, play, sqlite_led
 def test_without_a_kill_too(play, sqlite_ledger_url):
     """Everything at once, no kill: what the combinations above would hide."""
     posted = tuple({"fault": fault, **FAULTS[fault]} for fault in ("partial_fill", "duplicate_updates", "bad_gateway"))
-    verdict = play("faults without a kill", replace(Play(), faults=posted), sqlite_ledger_url)
+    verdict = play("faults without a kill", Play(params=SHORT, faults=posted), sqlite_ledger_url)
     assert verdict.fell == 0, verdict
     assert verdict.is_green, verdict
 

@@ -66,6 +66,7 @@ def test_what_a_session_needs_to_outlive_its_worker():
     for name in ("trading-bot-worker.service", "trading-bot-watch.service"):
         service = Unit(DEPLOYMENTS / "systemd" / name)["Service"]
         assert service["KillMode"] == "process", "a worker that restarts must not end the sessions that it started"
+        assert service["KillSignal"] == "SIGKILL", "asked to end, Prefect's worker kills its runs first"
         assert service["Restart"] == "always", "a worker stops by itself when the server is away for long"
 
 

@@ -178,6 +178,16 @@ class TestStatement:
         rows[1]["gst_paise"] -= 1
         assert self.disagreements(rows) == []
 
+    def test_gst_without_that_on_the_sebi_fee_agrees_however_large_the_order_and_without_more_it_does_not(self):
+        large = order_charges(Side.BUY, 10_00_000_00 * 10, NSE)
+        billed = row(large)
+        billed["gst_paise"] = Fraction(18, 100) * (large.brokerage_paise + large.exchange_paise)
+        assert all(found.agrees for found in compare_with_statement([large], [billed]))
+        billed["gst_paise"] -= large.sebi_paise * Fraction(18, 100)
+        assert [found.component for found in compare_with_statement([large], [billed]) if not found.agrees] == [
+            "gst_paise"
+        ]
+
     def test_taxes_rounded_to_the_rupee_agree(self):
         rows = [row(charges) for charges in self.ORDERS]
         rows[1]["stt_paise"] = Fraction(1600)  # 15.60

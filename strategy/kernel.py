@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -278,23 +279,26 @@ def ticks_of(at_ms, spot_paise, first_tick):
     return block_first[: blocks + 1].copy(), block_low[:blocks].copy(), block_high[:blocks].copy(), first_block
 
 
-@_jit
 def candles_of(at_ms, spot_paise, first_tick, seconds, step_points):
     """Candles of `seconds` of all days: (high, low, close, last tick, renewed tick, first of each day)."""
+    # An upper bound: the intervals of each day, and not more than its ticks.
+    edges = ((at_ms[a], at_ms[b - 1], b - a) for a, b in pairwise(first_tick.tolist()) if b > a)
+    count = sum(min(ticks, int(last - first) // (seconds * 1000) + 2) for first, last, ticks in edges)
+    # Numpy asks for memory in large pages, which halves the time until such arrays can be written.
+    prices = np.empty(count), np.empty(count), np.empty(count)
+    places = np.empty(count, np.int32), np.empty(count, np.int32)
+    first_of_day = np.empty(len(first_tick), np.int64)
+    found = _fill_candles(at_ms, spot_paise, first_tick, seconds, step_points, *prices, *places, first_of_day)
+    return (*(column[:found] for column in (*prices, *places)), first_of_day)
+
+
+@_jit
+def _fill_candles(
+    at_ms, spot_paise, first_tick, seconds, step_points, high, low, close, last_tick, renewed, first_of_day
+):
+    """Write the candles; returns how many there are."""
     length_ms = seconds * 1000
     days = len(first_tick) - 1
-    count = 0
-    # An upper bound: the intervals of each day, and not more than its ticks.
-    for day in range(days):
-        a, b = first_tick[day], first_tick[day + 1]
-        if b > a:
-            count += min(b - a, (at_ms[b - 1] - at_ms[a]) // length_ms + 2)
-    high = np.empty(count, np.float64)
-    low = np.empty(count, np.float64)
-    close = np.empty(count, np.float64)
-    last_tick = np.empty(count, np.int32)
-    renewed = np.empty(count, np.int32)
-    first_of_day = np.empty(days + 1, np.int64)
     k = 0
     for day in range(days):
         first_of_day[day] = k
@@ -325,7 +329,7 @@ def candles_of(at_ms, spot_paise, first_tick, seconds, step_points):
             renewed[k] = since
             k += 1
     first_of_day[days] = k
-    return high[:k], low[:k], close[:k], last_tick[:k], renewed[:k], first_of_day
+    return k
 
 
 @_jit
@@ -430,22 +434,28 @@ def averages_of(highs, lows, closes, period):
 
 @_jit
 def directions_over(averages, highs, lows, closes, period, multiplier):
-    """`directions_of` over averages that are there already: many multipliers share them."""
+    """`directions_of` over averages that are there, shared by many multipliers; and the candles on which it changes."""
     count = len(closes)
     directions = np.zeros(count, np.int8)
+    changes = np.empty(count + 1, np.int64)  # memory that is not written to costs nothing
     if count < period:
-        return directions
+        return directions, changes[:0].copy()
     last = closes[period - 1]
     middle = (highs[period - 1] + lows[period - 1]) * 0.5
     reach = multiplier * averages[period - 1]
     upper, lower, up = middle + reach, middle - reach, False
     directions[period - 1] = -1
+    changes[0] = period - 1
+    found = 1 if period > 1 else 0
     for k in range(period, count):
+        was = up
         middle, reach, close = (highs[k] + lows[k]) * 0.5, multiplier * averages[k], closes[k]
         upper, lower, up = _tightened(upper, lower, up, last, middle, reach, close)
         directions[k] = 1 if up else -1
+        changes[found] = k
+        found += 1 if up != was else 0
         last = close
-    return directions
+    return directions, changes[:found].copy()
 
 
 @_jit
@@ -520,18 +530,6 @@ def _longer_at(number, end_ms, directions, c, over_ms):
     """The higher timeframe's direction as candle `c` is judged, once all before `over_ms` is over."""
     g = number[c] if over_ms >= end_ms[number[c]] else number[c] - 1
     return directions[g] if g >= 0 else 0
-
-
-@_jit
-def changes_of(directions):
-    """The candles on which the direction is another one than before."""
-    found = np.empty(len(directions), np.int64)
-    count = 0
-    for k in range(1, len(directions)):
-        if directions[k] != directions[k - 1]:
-            found[count] = k
-            count += 1
-    return found[:count].copy()
 
 
 @_jit

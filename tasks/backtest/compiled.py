@@ -125,8 +125,8 @@ class CompiledMarket:
 
         def make() -> tuple[Bytes, Ints]:
             averages = self._keep("averages", key, lambda: kernel.averages_of(*prices, period))
-            directions = kernel.directions_over(averages, *prices, period, params.supertrend_multiplier)
-            return directions, kernel.changes_of(directions)
+            found: tuple[Bytes, Ints] = kernel.directions_over(averages, *prices, period, params.supertrend_multiplier)
+            return found
 
         period, prices = params.supertrend_period, (candles.high, candles.low, candles.close)
         key = (params.candle_seconds, period)

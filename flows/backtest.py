@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import Field
 
 from tasks.backtest.market import MarketModel
-from tasks.backtest.page import render_backtest, write_page
+from tasks.backtest.page import render_backtest, trade_rows, write_page
 from tasks.backtest.replay import DayRun
 from tasks.backtest.result import BacktestResult
 from tasks.backtest.run import BacktestRequest, run_backtest, write_json
@@ -92,4 +92,6 @@ def reported(result: BacktestResult, json_file: str | None) -> State[Any]:
         write_json(result, Path(json_file))
     page = write_page(result, Settings().home)
     create_markdown_artifact(key="backtest", markdown=render_backtest(result, page), description=result.lines()[0])
+    if result.trades:
+        create_table_artifact(key="backtest-trades", table=trade_rows(result), description=result.lines()[0])
     return Completed(name="Tested", message="; ".join(result.lines()[:3]))

@@ -115,7 +115,9 @@ class BacktestResult:
             f"mean day {render_rupees(round(fitted), signed=True)} while fitting,"
             f" {render_rupees(round(traded), signed=True)} on the days after"
         )
-        return f"{words}: {100 * traded / fitted:.0f} % survived" if fitted > 0 else words
+        if fitted <= 0:
+            return words
+        return f"{words}: {100 * traded / fitted:.0f} % survived" if traded > 0 else f"{words}: nothing survived"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

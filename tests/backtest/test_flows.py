@@ -36,6 +36,11 @@ def test_a_backtest_is_a_run_with_its_report(prefect_server, minute_bars, tmp_pa
     (artifact,) = artifacts("backtest")
     assert str(page) in artifact.data
     assert "must admit" in artifact.data
+    # As after a session: the trades as a table, each with its reasons.
+    (table,) = artifacts("backtest-trades")
+    rows = json.loads(table.data)
+    assert len(rows) == len(result["trades"])
+    assert all(row["why bought"] and row["why sold"] for row in rows)
 
 
 def test_the_commands_answer_in_words_and_refuse_in_words(minute_bars, tmp_path):

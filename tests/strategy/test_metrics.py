@@ -210,6 +210,10 @@ class TestDays:
             recovered=START + timedelta(days=3),
         )
 
+    def test_a_peak_that_lasts_is_dated_by_its_first_day(self):
+        found = days_of(100_00, 0, 0, -50_00, 0).drawdown
+        assert (found.peak, found.trough, found.recovered) == (START, START + timedelta(days=3), None)
+
     def test_the_deepest_drawdown_is_the_one_of_the_largest_part_not_of_the_largest_sum(self):
         found = days_of(-20_000_00, 180_000_00, -30_000_00).drawdown
         assert found is not None
@@ -269,7 +273,9 @@ class TestBreakDown:
         target = found["target"]
         assert (target.trades, target.wins, target.net_paise) == (2, 2, 500)
         assert (target.win_rate, target.expectancy_paise) == (1.0, 250.0)
-        assert found["reversal"].wins == 0
+        even = found["reversal"]
+        assert (even.trades, even.wins, even.losses) == (1, 0, 0), "a draw is neither"
+        assert (found["stop_loss"].losses, found["stop_loss"].lost_paise) == (1, 100)
 
     @given(rows=st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(-(2**54), 2**54)), max_size=30))
     def test_the_parts_are_the_whole_to_the_paisa(self, rows):

@@ -1,5 +1,6 @@
 """Orders through the unmodified SDK, over HTTP: the happy way at the simulator, and every way it can go wrong."""
 
+import socket
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -340,8 +341,59 @@ def test_with_ipv4_forced_an_ipv6_address_is_not_reached(make_broker, scripted):
     port = scripted.url.rpartition(":")[2]
     scripted.replies = [(200, [])]
     assert make_broker(f"http://localhost:{port}", force_ipv4=True).orders() == ()
-    with pytest.raises(BrokerUnavailable):
-        make_broker(f"http://[::1]:{port}", force_ipv4=True).orders()
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        listening.settimeout(0.2)
+        address = f"http://[::1]:{listening.getsockname()[1]}"
+        with pytest.raises(BrokerUnavailable):
+            make_broker(address, force_ipv4=True, timeouts=Timeouts(read_s=0.2)).orders()
+        with pytest.raises(TimeoutError):
+            listening.accept()
+        with pytest.raises(BrokerUnavailable):
+            make_broker(address, timeouts=Timeouts(read_s=0.2)).orders()
+        listening.accept()[0].close()  # without it the same address is reached
+
+
+BOOK_ROW = {
+    "orderId": "1", "orderStatus": "PENDING", "transactionType": "BUY", "quantity": 65, "exchangeSegment": "NSE_FNO",
+    "securityId": "47317", "price": 101.5, "createTime": "2026-11-20 10:00:00",
+}  # fmt: skip
+
+
+def test_an_order_under_another_s_id_is_not_ours(make_broker, scripted):
+    theirs, ours = BOOK_ROW | {"correlationId": "other"}, BOOK_ROW | {"orderId": "2", "correlationId": "t-1"}
+    scripted.replies = [(200, [theirs]), (200, [theirs, ours])]
+    broker = make_broker(scripted.url)
+    assert broker.find_order("t-1") is None
+    assert broker.find_order("t-1").broker_order_id == "2"
+
+
+SETTLED = {
+    "orderId": "1", "exchangeSegment": "NSE_FNO", "securityId": "47317", "transactionType": "BUY",
+    "tradedQuantity": 65, "tradedPrice": 101.5, "exchangeTime": "NA", "brokerageCharges": 20.0, "stt": 1.25,
+}  # fmt: skip
+PAGES = {
+    "until an empty one": ([[1, 2], [3], []], [1, 2, 3], 3),
+    "until one comes again": ([[1, 2], [2, 3], [2, 3]], [1, 2, 2, 3], 3),
+    "not settled yet": ([[]], [], 1),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_trade_history_is_read_page_by_page(name, make_broker, scripted):
+    pages, found, asked = PAGES[name]
+    scripted.replies = [(200, [SETTLED | {"orderId": str(number)} for number in page]) for page in pages]
+    trades = make_broker(scripted.url).settled_trades(date(2026, 11, 19))
+    assert [settled.trade.broker_order_id for settled in trades] == [str(number) for number in found]
+    lines = [request.split(b"\r\n")[0].decode() for request in scripted.requests]
+    assert lines == [f"GET /trades/2026-11-19/2026-11-19/{page} HTTP/1.1" for page in range(asked)]
+    assert all(settled.charges_paise["stt_paise"] == 125 for settled in trades)
+
+
+def test_a_trade_history_that_does_not_end_is_unavailable(make_broker, scripted, monkeypatch):
+    monkeypatch.setattr("tasks.broker.dhan._HISTORY_PAGES_MAX", 3)
+    scripted.replies = [(200, [SETTLED | {"orderId": str(page)}]) for page in range(4)]
+    with pytest.raises(BrokerUnavailable, match="did not end within 3 pages"):
+        make_broker(scripted.url).settled_trades(date(2026, 11, 19))
 
 
 def test_every_thread_has_a_connection_of_its_own(make_broker, scripted):

@@ -28,8 +28,8 @@ SERVER_START_TIMEOUT_S = 180.0
 SIMULATOR_START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 8.0
 PR_SET_PDEATHSIG = 1
-# Services of the server that look every few seconds for what a short run with nobody at its screen does not have: late or
-# paused runs, lost workers, leases, automations. They are a fifth of what such a server does.
+# Services of the server that look every few seconds for what a short run with nobody at its screen does not have: late
+# or paused runs, lost workers, leases, automations. They are about a tenth of what such a server does.
 BARE_SERVER = {
     f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
     for service in (

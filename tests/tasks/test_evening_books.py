@@ -71,6 +71,10 @@ class TestBrokersBook:
         (order,) = broker_book([ORDER], [replace(TRADE, quantity=25)], []).orders
         assert (order.filled_quantity, order.filled_value_paise) == (65, 65 * 120_00)
 
+    def test_where_the_trade_book_is_ahead_it_counts(self):
+        (order,) = broker_book([replace(ORDER, filled_quantity=25, filled_value_paise=25 * 120_00)], [TRADE], []).orders
+        assert (order.filled_quantity, order.filled_value_paise) == (65, 65 * 120_00)
+
     def test_positions_are_the_brokers_own_and_products_add_up(self):
         found = broker_book([ORDER], [TRADE], [position(65), position(-20, "INTRADAY")])
         assert found.net_quantities == {SECURITY: 45}
@@ -150,10 +154,14 @@ class Books:
         return self.history
 
 
-def test_orders_of_another_session_of_the_bot_are_neither_ours_nor_foreign(recorded_day):
-    """BANKNIFTY traded in the same account that day: that is its own reconciliation's affair."""
+@pytest.mark.parametrize(
+    ("account", "foreign"),
+    [("1000000009", ["78", "NSE_FNO:2"]), ("2000000009", ["77", "78", "NSE_FNO:1", "NSE_FNO:2"])],
+)
+def test_orders_of_another_session_of_the_bot_are_neither_ours_nor_foreign(account, foreign, recorded_day):
+    """BANKNIFTY traded that day: in the same account that is its own reconciliation's affair, in another it says nothing."""
     ledger = recorded_day.ledger
-    elsewhere = replace(recorded_day.key, underlying=Underlying.BANKNIFTY)
+    elsewhere = replace(recorded_day.key, underlying=Underlying.BANKNIFTY, account=account)
     ledger.open_session(elsewhere, "abc")
     fence = ledger.leases.take(elsewhere, "test", 0).fence
     intent = ledger.intents(recorded_day.session_id)[0]
@@ -164,12 +172,13 @@ def test_orders_of_another_session_of_the_bot_are_neither_ours_nor_foreign(recor
     ledger.record_order_event(
         OrderEventRecord(client_order_id=order.client_order_id, at_ms=0, kind="ACCEPTED", broker_order_id="77")
     )
-    theirs = replace(ORDER, client_order_id=order.client_order_id, broker_order_id="77", security="NSE_FNO:1")
+    shown_as = order.client_order_id if account == recorded_day.key.account else ""
+    theirs = replace(ORDER, client_order_id=shown_as, broker_order_id="77", security="NSE_FNO:1")
     by_hand = replace(ORDER, client_order_id="", broker_order_id="78", security="NSE_FNO:2")
     broker = Books(ledger_book(ledger, recorded_day.session_id), others=(theirs, by_hand))
     found = compare_session(ledger, broker, recorded_day.session_id)
     assert found.agrees
-    assert sorted((d.kind, d.subject) for d in found.differences) == [("foreign", "78"), ("foreign", "NSE_FNO:2")]
+    assert sorted((d.kind, d.subject) for d in found.differences) == [("foreign", subject) for subject in foreign]
 
 
 def test_a_past_day_asks_the_history_and_none_of_todays_books(recorded_day):

@@ -62,9 +62,7 @@ class Ranking:
         """What to look at, for people: the warning, the best with all beside it, and what a single month made."""
         lines = [self.warning]
         if self.idle:
-            lines.append(
-                f"{', '.join(self.idle)} changed no result: leave it out, its values are one and the same"
-            )
+            lines.append(f"{', '.join(self.idle)} changed no result: leave it out, its values are one and the same")
         best, plateau = (self.rows[0] if self.rows else None), self.plateau
         if best is not None and best.best_month_share is not None and best.best_month_share > MONTH_SHARE:
             share = f"{100 * best.best_month_share:.0f} %"

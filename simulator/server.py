@@ -35,6 +35,7 @@ class Server:
         self.speed = speed
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
+        self._anchor: tuple[float, int] | None = None  # at a speed: the loop's seconds, the market's milliseconds
         self._set(stage)
 
     def _set(self, stage: Stage) -> None:
@@ -66,6 +67,7 @@ class Server:
         """Serve until `ended` is set or the parent is gone; at a speed, move the clock."""
         tasks = [asyncio.create_task(self._watch_parent(parent_pid, ended))] if parent_pid else []
         if self.speed:
+            self._anchor = (asyncio.get_running_loop().time(), self.stage.now_ms)
             tasks.append(asyncio.create_task(self._run_clock()))
         await ended.wait()
         for task in tasks:
@@ -85,6 +87,7 @@ class Server:
 
     def room(self, request: Request) -> Room | Response:
         """Where a WebSocket leads."""
+        self._catch_up()
         if request.path == "/control/lockstep":
             if self.speed:
                 return Response.of({"error": "expected lock-step (--speed 0), found a market that runs by itself"}, 409)
@@ -104,7 +107,8 @@ class Server:
         return Response(status=429, body=b"Too Many Requests", content_type="text/plain")
 
     def respond(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answer one request, at the time it comes: on a busy machine the market's own turn may be late."""
+        self._catch_up()
         if request.path.startswith("/control/"):
             return self.control.respond(request)
         found = find_route(request.method, request.path)
@@ -172,12 +176,16 @@ class Server:
 
     # -- what runs beside -----------------------------------------------------------------------------------------
 
+    def _catch_up(self) -> None:
+        """Play the market to what its clock says; in lock-step the client's clock does that."""
+        if self._anchor is not None and not self.stage.over:
+            began_s, began_ms = self._anchor
+            self.stage.play(began_ms + round((asyncio.get_running_loop().time() - began_s) * self.speed * 1000))
+
     async def _run_clock(self) -> None:
-        loop = asyncio.get_running_loop()
-        began_s, began_ms = loop.time(), self.stage.now_ms
         while not self.stage.over:
             await asyncio.sleep(_RUNNER_PERIOD_S)
-            self.stage.play(began_ms + round((loop.time() - began_s) * self.speed * 1000))
+            self._catch_up()
 
     async def _watch_parent(self, parent_pid: int, ended: asyncio.Event) -> None:
         # Nobody tells a process that its parent has died: it has to look.

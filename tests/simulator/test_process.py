@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from pathlib import Path
 
@@ -37,6 +38,21 @@ def test_it_says_where_it_is_when_it_is_ready(simulate, tmp_path):
     assert (told["day"], told["seed"], told["client_id"]) == ("2026-11-20", 3, "42")
     assert "secret" not in ready.read_text()
     assert simulator.call("GET", "/v2/orders", headers={"access-token": "secret-token"}).status_code == 200
+
+
+def test_at_a_speed_a_request_is_answered_at_the_time_it_comes_also_after_a_pause(simulate):
+    simulator = simulate("--start", "10:00", "--speed", "100")
+    now_ms = simulator.call("GET", "/control/clock").json()["now_ms"]
+    for _ in range(5):
+        simulator.process.send_signal(signal.SIGSTOP)
+        began_s = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(simulator.call, "GET", "/control/clock")
+            time.sleep(0.2)
+            paused_ms = 100_000 * (time.monotonic() - began_s)
+            simulator.process.send_signal(signal.SIGCONT)
+            earlier_ms, now_ms = now_ms, asked.result(10).json()["now_ms"]
+        assert now_ms >= earlier_ms + paused_ms
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

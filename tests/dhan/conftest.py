@@ -19,12 +19,14 @@ from pathlib import Path
 
 import pytest
 import requests
+from websockets.sync.server import serve
 
 from strategy.instruments import INDICES, OptionType, Underlying
 from tasks.broker.dhan import DhanBroker, FixedToken
 from tasks.broker.http import Timeouts
 from tasks.broker.limits import NoLimits
 from tasks.clock import Deadline, pause
+from tasks.inbox import Inbox
 from tasks.instruments import InstrumentMaster
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID, Settings
 
@@ -117,6 +119,45 @@ class Exchange:
 
     def calls(self, name):
         return sum(entry["call"] == name for entry in self.requests)
+
+
+class Heard:
+    """The inbox of a feed, and all that ever came into it."""
+
+    def __init__(self):
+        self.inbox = Inbox()
+        self.heard = []
+
+    def all(self, kind):
+        self.heard += self.inbox.drain()
+        return [event for event in self.heard if isinstance(event, kind)]
+
+
+@pytest.fixture
+def started():
+    """Starts the feed of a listener, and closes it after the test."""
+    with ExitStack() as opened:
+
+        def start(listener):
+            opened.callback(listener.feed.close)
+            listener.feed.start()
+            return listener
+
+        yield start
+
+
+@contextmanager
+def socket_server(handler, **options):
+    """A WebSocket server on loopback, with TLS if `ssl` is given; `handler(connection)` serves one connection."""
+    with serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            host = "wss://localhost" if "ssl" in options else "ws://127.0.0.1"
+            yield f"{host}:{server.socket.getsockname()[1]}"
+        finally:
+            server.shutdown()
+            thread.join(5)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import serve
 
 from strategy.events import PoisonedTick, Tick
 from tasks.clock import LockStepClock, Stopwatch, ist, pause, real_now_ms
@@ -27,6 +26,8 @@ from tasks.feed.line import Patience
 from tasks.inbox import Inbox
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 
+from .conftest import Heard, socket_server
+
 CANARY = "CANARY-token-that-must-never-show"
 QUICK = Patience(connect_s=2.0, first_retry_s=0.02, longest_retry_s=0.1, crowded_retry_s=0.1, silence_s=None)
 INDEX = "IDX_I:13"
@@ -35,14 +36,13 @@ TICKER_MS = 1795405500000
 PREVIOUS_CLOSE = bytes.fromhex("06 10 00 00 0d 00 00 00 00 a1 be 46 00 00 00 00")
 
 
-class Listener:
+class Listener(Heard):
     """A feed with its inbox."""
 
     def __init__(
         self, url, *, token=lambda: REHEARSAL_ACCESS_TOKEN, patience=QUICK, now_ms=lambda: TICKER_MS, **others
     ):
-        self.inbox = Inbox()
-        self.heard = []
+        super().__init__()
         self.feed = DhanFeed(
             url,
             client_id=REHEARSAL_CLIENT_ID,
@@ -53,35 +53,10 @@ class Listener:
             **others,
         )
 
-    def all(self, kind):
-        self.heard += self.inbox.drain()
-        return [event for event in self.heard if isinstance(event, kind)]
-
 
 @pytest.fixture
-def listen():
-    with ExitStack() as opened:
-
-        def start(url, **others):
-            listener = Listener(url, **others)
-            opened.callback(listener.feed.close)
-            listener.feed.start()
-            return listener
-
-        yield start
-
-
-@contextmanager
-def socket_server(handler):
-    """A WebSocket server on loopback; `handler(connection)` serves one connection."""
-    with serve(handler, "127.0.0.1", 0, compression=None) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            thread.join(5)
+def listen(started):
+    return lambda url, **others: started(Listener(url, **others))
 
 
 # --- against the simulator --------------------------------------------------------------------------------------------
@@ -466,18 +441,10 @@ def certificate(tmp_path_factory):
     return path
 
 
-@contextmanager
 def secure_server(handler, certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    with serve(handler, "127.0.0.1", 0, compression=None, ssl=context) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"wss://localhost:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            thread.join(5)
+    return socket_server(handler, ssl=context)
 
 
 def test_over_tls_every_packet_arrives_also_of_messages_larger_than_a_record(

@@ -2,11 +2,8 @@
 
 import json
 import logging
-import threading
-from contextlib import ExitStack, contextmanager
 
 import pytest
-from websockets.sync.server import serve
 
 from strategy.events import Side
 from tasks.broker import NewOrder, OrderStatus, OrderUpdate
@@ -14,8 +11,9 @@ from tasks.clock import Stopwatch
 from tasks.feed import FeedConnected, FeedLost, FeedName
 from tasks.feed.line import Patience
 from tasks.feed.orders import OrderFeed
-from tasks.inbox import Inbox
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
+
+from .conftest import Heard, socket_server
 
 CANARY = "CANARY-token-that-must-never-show"
 QUICK = Patience(first_retry_s=0.02, longest_retry_s=0.1)
@@ -25,12 +23,11 @@ ALERT = {
 }  # fmt: skip
 
 
-class Listener:
+class Listener(Heard):
     """An order feed with its inbox."""
 
     def __init__(self, url, *, token=lambda: REHEARSAL_ACCESS_TOKEN, **others):
-        self.inbox = Inbox()
-        self.heard = []
+        super().__init__()
         self.feed = OrderFeed(
             url,
             client_id=REHEARSAL_CLIENT_ID,
@@ -41,34 +38,10 @@ class Listener:
             **others,
         )
 
-    def all(self, kind):
-        self.heard += self.inbox.drain()
-        return [event for event in self.heard if isinstance(event, kind)]
-
 
 @pytest.fixture
-def listen():
-    with ExitStack() as opened:
-
-        def start(url, **others):
-            listener = Listener(url, **others)
-            opened.callback(listener.feed.close)
-            listener.feed.start()
-            return listener
-
-        yield start
-
-
-@contextmanager
-def socket_server(handler, **options):
-    with serve(handler, "127.0.0.1", 0, compression=None, **options) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
-        finally:
-            server.shutdown()
-            thread.join(5)
+def listen(started):
+    return lambda url, **others: started(Listener(url, **others))
 
 
 @pytest.fixture

@@ -64,6 +64,19 @@ from strategy.session import start, step
 DAY = date(2026, 11, 19)  # a Thursday; the market trades 09:15-15:40
 EXPIRY = date(2026, 11, 23)
 LOT = 65
+# What the tests of orders buy and sell.
+CONTRACT = Contract(
+    underlying=Underlying.NIFTY,
+    expiry=EXPIRY,
+    strike_points=24_500,
+    option_type=OptionType.CE,
+    segment="NSE_FNO",
+    security_id="47317",
+    trading_symbol="NIFTY-Nov2026-24500-CE",
+    lot_size=LOT,
+    tick_size_paise=5,
+    freeze_quantity=1800,
+)
 # Candles under SuperTrend(1, 0.1): the first direction is down, then no flip, then up; and down again.
 UP = (24_500, 24_490, 24_510, 24_511)
 DOWN = (24_480, 24_479)

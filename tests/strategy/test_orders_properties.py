@@ -7,7 +7,6 @@ and crashes the desk, which then goes on from a random prefix of what it had rec
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import date
 from random import Random
 
 from hypothesis import given, settings
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from strategy.actions import CancelEntry, Enter, Exit, ExitReason, Explanation
 from strategy.desk import Commit, Desk, Intent, next_due_ms, restored, step
 from strategy.events import Fill, IntentClosed, Outcome, Tick, Timer
-from strategy.instruments import Contract, OptionType, Quantity, Underlying
+from strategy.instruments import Quantity
 from strategy.order_news import recall
 from strategy.orders import (
     BROKER_MODIFICATIONS_MAX,
@@ -32,18 +31,9 @@ from strategy.orders import (
     Seen,
 )
 
-CONTRACT = Contract(
-    underlying=Underlying.NIFTY,
-    expiry=date(2026, 11, 23),
-    strike_points=24_500,
-    option_type=OptionType.CE,
-    segment="NSE_FNO",
-    security_id="47317",
-    trading_symbol="NIFTY-Nov2026-24500-CE",
-    lot_size=65,
-    tick_size_paise=5,
-    freeze_quantity=130,
-)
+from .conftest import CONTRACT
+
+SMALL_FREEZE = replace(CONTRACT, freeze_quantity=130)
 POLICY = OrderPolicy(timeout_ms=3_000, modifications_max=5)
 VISIBLE_AFTER_MS = 10_000  # an order that arrived is in the book by then (the desk allows for 15 s)
 OPEN = (BookStatus.TRANSIT, BookStatus.PENDING, BookStatus.PART_TRADED)
@@ -142,7 +132,7 @@ class World:
         for other, _ in self.in_flight:
             assert other.client_order_id != request.client_order_id or other.ask not in kinds
         assert request.limit_paise > 0
-        assert request.limit_paise % CONTRACT.tick_size_paise == 0
+        assert request.limit_paise % SMALL_FREEZE.tick_size_paise == 0
         if request.ask is Ask.PLACE:
             assert request.client_order_id not in self.orders, "sent although it is at the broker"
 
@@ -188,7 +178,7 @@ class World:
                 Intent(
                     intent=number,
                     purpose=orders[0].purpose,
-                    contract=CONTRACT,
+                    contract=SMALL_FREEZE,
                     quantity=action.quantity,
                     reference_paise=action.reference_paise,
                     orders=tuple(recalled),
@@ -302,7 +292,7 @@ class World:
         self.tell(
             Tick(
                 at_ms=self.now_ms,
-                security=CONTRACT.security,
+                security=SMALL_FREEZE.security,
                 price_paise=price,
                 bid_paise=bid,
                 ask_paise=price + spread,
@@ -362,7 +352,7 @@ class World:
             "at_ms": self.now_ms,
             "intent": number,
             "trade": number,
-            "contract": CONTRACT,
+            "contract": SMALL_FREEZE,
             "quantity": Quantity(65 * self.chance.choice([1, 2, 3, 5])),
             "reference_paise": self.chance.randrange(5, 20_000, 5),
             "why": Explanation(),

@@ -1,12 +1,9 @@
 """What a new process believes of an order, from what the ledger has of it."""
 
-from datetime import date
-
 import pytest
 
 from strategy.desk import Desk, Intent, restored, step
 from strategy.events import Timer
-from strategy.instruments import Contract, OptionType, Underlying
 from strategy.order_news import recall
 from strategy.orders import (
     Answer,
@@ -25,18 +22,8 @@ from strategy.orders import (
     Stage,
 )
 
-CONTRACT = Contract(
-    underlying=Underlying.NIFTY,
-    expiry=date(2026, 11, 23),
-    strike_points=24_500,
-    option_type=OptionType.CE,
-    segment="NSE_FNO",
-    security_id="47317",
-    trading_symbol="NIFTY-Nov2026-24500-CE",
-    lot_size=65,
-    tick_size_paise=5,
-    freeze_quantity=1800,
-)
+from .conftest import CONTRACT
+
 NOW_MS = 9_000_000
 
 # Facts in the order of recording: kind, or SEEN:status:filled; fills as cumulative quantities. 130 units were ordered.

@@ -6,7 +6,7 @@ Orders are named A, B, C in the order of their slices. Prices in rupees; the tic
 An order is re-priced after 5 s, an entry at most twice; a working order is read after 0.5 s, 1 s and then every 2 s.
 """
 
-from datetime import date
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from strategy.actions import Alert, CancelEntry, Enter, Exit, ExitReason, Explanation
 from strategy.desk import Commit, Desk, step
 from strategy.events import Fill, IntentClosed, Side, Tick, Timer
-from strategy.instruments import Contract, OptionType, Quantity, Underlying
+from strategy.instruments import Quantity
 from strategy.orders import (
     Answer,
     Ask,
@@ -30,18 +30,9 @@ from strategy.orders import (
 )
 from strategy.pricing import Buffer
 
-CONTRACT = Contract(
-    underlying=Underlying.NIFTY,
-    expiry=date(2026, 11, 23),
-    strike_points=24_500,
-    option_type=OptionType.CE,
-    segment="NSE_FNO",
-    security_id="47317",
-    trading_symbol="NIFTY-Nov2026-24500-CE",
-    lot_size=65,
-    tick_size_paise=5,
-    freeze_quantity=150,
-)
+from .conftest import CONTRACT
+
+SMALL_FREEZE = replace(CONTRACT, freeze_quantity=150)
 POLICY = OrderPolicy(reprices_max=2, modifications_max=5, buffer=Buffer(basis_points=100, min_paise=50))
 
 SCENARIOS = {
@@ -614,14 +605,14 @@ def event_of(at_ms, text):
         case ["quote", bid, "/", ask]:
             return Tick(
                 at_ms=at_ms,
-                security=CONTRACT.security,
+                security=SMALL_FREEZE.security,
                 price_paise=paise(bid),
                 bid_paise=paise(bid),
                 ask_paise=paise(ask),
             )
         case ["buy" | "sell" as way, quantity, "at", price]:
             common = {
-                "at_ms": at_ms, "intent": 7, "trade": 3, "contract": CONTRACT, "quantity": Quantity(int(quantity)),
+                "at_ms": at_ms, "intent": 7, "trade": 3, "contract": SMALL_FREEZE, "quantity": Quantity(int(quantity)),
                 "reference_paise": paise(price), "why": Explanation(),
             }  # fmt: skip
             return Enter(**common) if way == "buy" else Exit(reason=ExitReason.STOP_LOSS, **common)
@@ -691,7 +682,7 @@ def sound(output, now_ms, side):
             (7, number, now_ms) for number in range(len(output.orders))
         ]
     if isinstance(output, Request):
-        assert output.contract is CONTRACT
+        assert output.contract is SMALL_FREEZE
         known = "" if output.ask is Ask.PLACE else f"9{'ABC'[int(output.client_order_id[-1])]}"
         assert output.broker_order_id in {"", known}
         assert output.broker_order_id or output.ask in {Ask.PLACE, Ask.LOOK_UP}

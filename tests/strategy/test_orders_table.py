@@ -2,14 +2,12 @@
 
 import re
 from dataclasses import replace
-from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from strategy.events import Side, Tick
-from strategy.instruments import Contract, OptionType, Underlying
 from strategy.order_news import exact_value_paise
 from strategy.orders import (
     ID_LENGTH_MAX,
@@ -24,18 +22,7 @@ from strategy.orders import (
 from strategy.params import Params
 from strategy.pricing import Buffer, best_opposite_paise, limit_price_paise
 
-CONTRACT = Contract(
-    underlying=Underlying.NIFTY,
-    expiry=date(2026, 11, 23),
-    strike_points=24_500,
-    option_type=OptionType.CE,
-    segment="NSE_FNO",
-    security_id="47317",
-    trading_symbol="NIFTY-Nov2026-24500-CE",
-    lot_size=65,
-    tick_size_paise=5,
-    freeze_quantity=1800,
-)
+from .conftest import CONTRACT
 
 # "." is "stays". Read a row as: in this stage, what happens when ...
 TABLE = """

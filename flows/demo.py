@@ -239,9 +239,7 @@ class PrefectApi:
         Raises:
             DemoFailed: Prefect refused the parameters, in its own words.
         """
-        found = self._http.get(f"{self._url}/deployments/name/{deployment}", timeout=30)
-        found.raise_for_status()
-        target = found.json()
+        target = self.call("GET", f"/deployments/name/{deployment}")
         merged = {**target["parameters"], **parameters}
         if "params" in merged:
             merged["params"] = {**target["parameters"].get("params", {}), **parameters.get("params", {})}
@@ -255,27 +253,27 @@ class PrefectApi:
         run_id: str = reply.json()["id"]
         return run_id
 
+    def call(self, method: str, path: str, json: Any = None) -> Any:
+        """One call, patient with a busy server; its answer. requests.HTTPError for any other refusal."""
+        reply = self._http.request(method, f"{self._url}{path}", json=json, timeout=30)
+        reply.raise_for_status()
+        return reply.json() if reply.content else None
+
     def run(self, run_id: str) -> dict[str, Any]:
         """The run as Prefect shows it."""
-        reply = self._http.get(f"{self._url}/flow_runs/{run_id}", timeout=30)
-        reply.raise_for_status()
-        answer: dict[str, Any] = reply.json()
+        answer: dict[str, Any] = self.call("GET", f"/flow_runs/{run_id}")
         return answer
 
     def runs_of_the_day(self, run_id: str) -> tuple[dict[str, str], ...]:
         """The session's run and the runs it started, with their states."""
-        children = self._http.post(
-            f"{self._url}/flow_runs/filter",
-            json={"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "START_TIME_ASC"},
-            timeout=30,
-        )
-        children.raise_for_status()
+        wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}, "sort": "START_TIME_ASC"}
+        children = self.call("POST", "/flow_runs/filter", wanted)
         flows = {}
         runs = []
-        for run in [self.run(run_id), *children.json()]:
+        for run in [self.run(run_id), *children]:
             flow_id = run["flow_id"]
             if flow_id not in flows:
-                flows[flow_id] = self._http.get(f"{self._url}/flows/{flow_id}", timeout=30).json()["name"]
+                flows[flow_id] = self.call("GET", f"/flows/{flow_id}")["name"]
             runs.append(
                 {
                     "id": run["id"],

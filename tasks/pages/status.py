@@ -148,7 +148,7 @@ def render_status(status: SessionStatus) -> RenderableType:
     )
     lines: list[RenderableType] = [
         result,
-        _held_table(status.positions) if status.positions else Text("Nothing is held."),
+        _held_table(status.index, status.positions) if status.positions else Text("Nothing is held."),
     ]
     if status.is_abandoned:
         lines.append(Text("HELD, AND NO SESSION LIVES: run 'bot squareoff', then look at the broker.", "bold red"))
@@ -163,7 +163,7 @@ def render_status(status: SessionStatus) -> RenderableType:
         )
     )
     if status.trades:
-        lines.append(_trades_table(status.trades))
+        lines.append(_trades_table(status.index, status.trades))
     lines += [Text(said, "dim") for said in status.said]
     return Panel(
         Group(*lines), title=_title(status), title_align="left", subtitle=_day_bar(status), subtitle_align="left"
@@ -184,12 +184,17 @@ def _day_bar(status: SessionStatus) -> str:
     return f"{'━' * filled}{'─' * (20 - filled)} {100 * status.progress:.0f} % of the day"
 
 
-def _held_table(positions: Iterable[HeldNow]) -> Table:
+def _short(contract: str, index: str) -> str:
+    """A contract under a title that names the index: a row has to fit into 80 columns."""
+    return contract.removeprefix(f"{index} ")
+
+
+def _held_table(index: str, positions: Iterable[HeldNow]) -> Table:
     table = Table("held", "bought at", "last", "stop", "result so far", box=None, header_style="dim")
     for held in positions:
         unrealised = held.unrealised_paise
         table.add_row(
-            f"{held.quantity} × {held.contract}",
+            f"{held.quantity} × {_short(held.contract, index)}",
             render_points(held.entry_paise),
             f"{_points(held.last_paise)} ({held.last_at:%H:%M:%S})" if held.last_at else "–",
             _points(held.stop_paise),
@@ -198,12 +203,12 @@ def _held_table(positions: Iterable[HeldNow]) -> Table:
     return table
 
 
-def _trades_table(trades: Iterable[TradeLine]) -> Table:
+def _trades_table(index: str, trades: Iterable[TradeLine]) -> Table:
     table = Table("#", "contract", "units", "in", "at", "out", "for", "gross", box=None, header_style="dim")
     for trade in trades:
         table.add_row(
             str(trade.trade),
-            trade.contract,
+            _short(trade.contract, index),
             str(trade.quantity),
             f"{trade.entered_at:%H:%M:%S}",
             render_points(trade.entry_paise),

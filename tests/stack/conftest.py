@@ -38,6 +38,11 @@ HOLD = {
 class Stack(LocalStack):
     """The local stack, brought back where an earlier test killed a part of it."""
 
+    @property
+    def api(self):
+        """Its server's API, which is asked again when it is busy."""
+        return PrefectApi(self.api_url)
+
     def wait_for(self, condition, what, timeout_s=240):
         """What `condition` returns once it is true."""
         deadline = Deadline(timeout_s)
@@ -57,11 +62,8 @@ class Stack(LocalStack):
 
     def runs_of(self, deployment, since=()):
         """Runs of a deployment that have begun and are not among `since`."""
-        found = requests.post(
-            f"{self.api_url}/flow_runs/filter",
-            json={"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"},
-            timeout=30,
-        ).json()
+        wanted = {"deployments": {"name": {"any_": [deployment]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        found = self.api.call("POST", "/flow_runs/filter", wanted)
         return [run for run in found if run["id"] not in since and run["state"]["type"] not in {"SCHEDULED", "PENDING"}]
 
     def processes_of_run(self, run_id):
@@ -133,7 +135,7 @@ class Session:
     def has_artifact(self, key):
         """Whether the session's run has published it."""
         wanted = {"artifacts": {"key": {"any_": [key]}, "flow_run_id": {"any_": [self.run_id]}}}
-        return requests.post(f"{self.stack.api_url}/artifacts/filter", json=wanted, timeout=30).json()
+        return self.api.call("POST", "/artifacts/filter", wanted)
 
     def command_times(self):
         """When commands were recorded, real time."""
@@ -199,7 +201,7 @@ def begin(stack, tmp_path):
                     "BOT_NOTIFY_URLS": notify,
                 }
             )
-            api = PrefectApi(stack.api_url)
+            api = stack.api
             run_id = api.start(
                 "daily-session/rehearsal", {"params": {"index": index, "mode": "rehearsal", **params}, "day": day}
             )

@@ -11,7 +11,6 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.bootstrap import bootstrap
-from flows.demo import PrefectApi
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -105,7 +104,7 @@ def test_an_evening_job_that_dies_is_tried_once_more_and_told(stack, web_hook, t
             "BOT_SIMULATOR_URL": "http://127.0.0.1:1",
         }
     )
-    api = PrefectApi(stack.api_url)
+    api = stack.api
     # No such session: it fails, and waits ten seconds before it asks again; that is when it dies.
     run_id = api.start("reconciliation/reconciliation", {"session_id": "2026-11-20/NIFTY/rehearsal/none"})
     stack.wait_for(lambda: api.run(run_id)["state"]["type"] == "RUNNING" and stack.kill_run(run_id), "the run")

@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
-import requests
 from playwright.sync_api import expect, sync_playwright
 
 from tasks.clock import Deadline, ist, pause, real_now_ms
@@ -86,11 +85,17 @@ class Terminal:
 
     def __init__(self, session, *words):
         self.keys, terminal = os.openpty()
-        termios.tcsetwinsize(terminal, (50, 140))
+        termios.tcsetwinsize(terminal, (50, 80))
         self.process = subprocess.Popen(
             [BOT, *words],
             cwd=PROJECT,
-            env={**os.environ, **session.stack.environment, "TERM": "xterm-256color", "LANG": "C.UTF-8"},
+            env={
+                **os.environ,
+                **session.stack.environment,
+                "COLUMNS": "80",
+                "TERM": "xterm-256color",
+                "LANG": "C.UTF-8",
+            },
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -158,7 +163,7 @@ def test_position_result_and_the_stop_button_are_found_and_the_button_works(begi
     session = begin(speed=1, start="09:29:50", **{**hold, "stop_loss_points": 60})
     session.wait_for(session.position_is_open, "a position")
     (trade,) = session.ledger.trades(session.session_id)
-    held = f"{trade.quantity} × {re.escape(trade.contract_name)}"
+    held = f"{trade.quantity} × {re.escape(trade.contract_name.removeprefix('NIFTY '))}"
     stop = render_points(average_paise(trade.buy_value_paise, trade.quantity) - 60_00)
     ui = session.stack.ui_url
     with keeping(page), contextlib.closing(Terminal(session, "watch")) as terminal:
@@ -231,8 +236,7 @@ def test_position_result_and_the_stop_button_are_found_and_the_button_works(begi
 
 
 def test_the_form_explains_each_setting_and_refuses_a_wrong_one(stack, page):
-    api = stack.api_url
-    deployment = requests.get(f"{api}/deployments/name/daily-session/sensex-paper", timeout=30).json()["id"]
+    deployment = stack.api.call("GET", "/deployments/name/daily-session/sensex-paper")["id"]
     with keeping(page):
         page.goto(f"{stack.ui_url}/deployments/deployment/{deployment}/run")
         see(page, "Daily loss limit (rupees)")

@@ -1,7 +1,6 @@
 """The day as the operator runs it: deployments, a worker, manual runs; and what happens when Prefect goes away."""
 
 import pytest
-import requests
 
 from flows.demo import DemoFailed
 from tasks.clock import ist, real_now_ms
@@ -52,17 +51,14 @@ def test_cancelled_in_the_ui_it_closes_first_and_the_run_tells_it(begin, hold):
     stack = session.stack
     before = {run["id"] for run in stack.runs_of("guardian")}
     session.wait_for(session.position_is_open, "a position")
-    run_url = f"{stack.api_url}/flow_runs/{session.run_id}"
-    requests.post(f"{run_url}/set_state", json={"state": {"type": "CANCELLING"}}, timeout=30).raise_for_status()
+    stack.api.call("POST", f"/flow_runs/{session.run_id}/set_state", {"state": {"type": "CANCELLING"}})
     assert session.final_state()["type"] == "CANCELLED"
     assert all(position["net_quantity"] == 0 for position in session.truth()["positions"])
     assert not session.position_is_open()
     asked = session.ledger.rows("SELECT kind, reason, requested_by FROM command")
     assert asked == [("stop", "SIGTERM", "signal")]
     assert session.api.run(session.run_id)["name"] == "2026-11-20 NIFTY rehearsal (cancelled: Stopped)"
-    history = requests.get(
-        f"{stack.api_url}/flow_run_states/", params={"flow_run_id": session.run_id}, timeout=30
-    ).json()
+    history = stack.api.call("GET", f"/flow_run_states/?flow_run_id={session.run_id}")
     (told,) = [state["message"] for state in history if state["name"] == "Stopped"]
     assert told.startswith("told to end by SIGTERM, nothing is held")
     # The evening outlives the run, and the guardian looked whether anything was left.

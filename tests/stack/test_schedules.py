@@ -3,7 +3,6 @@
 import datetime as dt
 
 import pytest
-import requests
 
 from tasks.clock import IST, real_now_ms
 
@@ -12,15 +11,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 def schedule(stack, deployment, at, parameters=None):
     """A run as the scheduler leaves it in the queue; its id."""
-    found = requests.get(f"{stack.api_url}/deployments/name/daily-session/{deployment}", timeout=30).json()
+    found = stack.api.call("GET", f"/deployments/name/daily-session/{deployment}")
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": at.isoformat()}}
-    created = requests.post(
-        f"{stack.api_url}/deployments/{found['id']}/create_flow_run",
-        json={"parameters": {**found["parameters"], **(parameters or {})}, "state": state},
-        timeout=30,
-    )
-    assert created.ok, created.text
-    return created.json()["id"]
+    run = {"parameters": {**found["parameters"], **(parameters or {})}, "state": state}
+    return stack.api.call("POST", f"/deployments/{found['id']}/create_flow_run", run)["id"]
 
 
 def test_after_a_dead_night_todays_session_starts_once_and_only_todays(begin, hold):
@@ -56,7 +50,7 @@ def test_after_a_dead_night_todays_session_starts_once_and_only_todays(begin, ho
 
 def test_a_session_outlives_the_concurrency_of_prefect(stack):
     """No slot is taken for a session, so there is none that a dead run can hold, or that an absent server can end."""
-    found = requests.post(f"{stack.api_url}/deployments/filter", json={}, timeout=30).json()
+    found = stack.api.call("POST", "/deployments/filter", {})
     sessions = [deployment for deployment in found if "session" in deployment["tags"]]
     assert len(sessions) == 9
     for deployment in sessions:

@@ -62,7 +62,7 @@ def test_what_is_held_is_valued_at_the_last_price_with_the_stop_as_it_was_moved(
     assert held.unrealised_paise == 65 * 11_00
     assert status.spot_paise == 24_512_30
     shown = text_of(status)
-    assert f"65 × {open_trade.contract_name}" in shown
+    assert f"65 × {open_trade.contract_name.removeprefix('NIFTY ')}" in shown
     assert "+₹715.00" in shown
     assert status.is_abandoned, "the lease of the test has long run out"
     assert "HELD, AND NO SESSION LIVES" in shown

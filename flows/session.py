@@ -32,7 +32,7 @@ from strategy.actions import Severity
 from strategy.calendar import OutsideKnownData, closed_because, ist_ms, session_facts
 from strategy.params import Mode, Params, SignalPolicy
 from tasks.arming import why_not_armed
-from tasks.broker import BrokerUnavailable
+from tasks.broker import BrokerUnavailable, RateLimited
 from tasks.clock import IST, ist, real_now_ms, real_today
 from tasks.connect import Connections, code_version, market_today, open_ledger, run_identity, send_alert
 from tasks.ledger.lease import Lease, LeaseHeld
@@ -265,14 +265,25 @@ def preflight(connections: Connections) -> None:
         NotReady: at least one check failed.
     """
     states = [
-        task(name=f"preflight: {check.__name__.replace('_', ' ')}", cache_policy=NO_CACHE)(check)(
-            connections, return_state=True
-        )
+        task(
+            name=f"preflight: {check.__name__.replace('_', ' ')}",
+            cache_policy=NO_CACHE,
+            # Sessions of one account that start in the same second share the broker's limits.
+            retries=3,
+            retry_delay_seconds=[1, 2, 4],
+            retry_condition_fn=was_asked_too_often,
+        )(check)(connections, return_state=True)
         for check in CHECKS
     ]
     failed = [(check.__name__, state) for check, state in zip(CHECKS, states, strict=True) if not state.is_completed()]
     if failed:
         raise NotReady(render_failures([(name, state.result(raise_on_failure=False)) for name, state in failed]))
+
+
+def was_asked_too_often(_: object, __: object, state: State[Any]) -> bool:
+    """Whether a task failed by the broker's rate limit alone."""
+    fault = state.result(raise_on_failure=False)
+    return isinstance(fault, RateLimited) or isinstance(getattr(fault, "__cause__", None), RateLimited)
 
 
 def render_failures(failures: Iterable[tuple[str, object]]) -> str:

@@ -141,7 +141,9 @@ def nothing_foreign_is_open(connections: Connections) -> str:
             prefix=connections.key.order_prefix(connections.salt),
         )
     except BrokerError as unreadable:
-        raise NotReady(f"The broker's books must be readable, found: {unreadable}. Unreadable is not flat.") from None
+        raise NotReady(
+            f"The broker's books must be readable, found: {unreadable}. Unreadable is not flat."
+        ) from unreadable
     if found and connections.params.on_unknown_position == UnknownPositionPolicy.HALT:
         raise NotReady(
             f"No {connections.index.underlying} option was expected to be held or on order but by this session, "

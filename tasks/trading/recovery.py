@@ -11,9 +11,10 @@ Invariants:
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from strategy.actions import (
     Adopt,
@@ -32,11 +33,15 @@ from strategy.events import Fill, IntentClosed, Outcome, Side
 from strategy.history import History, PastIntent, UnknownPosition
 from strategy.instruments import Contract, Quantity
 from strategy.orders import FactKind, Purpose, client_order_id
-from tasks.broker import Broker, BrokerOrder
+from tasks.broker import Broker, BrokerOrder, RateLimited
 from tasks.ledger.records import ADOPTED, DecisionRecord, FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.store import Ledger
 from tasks.orders.execution import Execution
 from tasks.orders.records import contract_of, intent_record
+
+T = TypeVar("T")
+# How long a start waits, market time, when it is told that the broker was asked too often.
+BUSY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
 
 
 def journal_path(home: Path, session_id: str) -> Path:
@@ -215,6 +220,20 @@ class Foreign:
     def __str__(self) -> str:
         held = tuple(f"{found.quantity} x {found.contract.name}" for found in self.positions)
         return ", ".join((*held, *self.short, *self.orders))
+
+
+def read_patiently(read: Callable[[], T], wait: Callable[[float], object]) -> T:
+    """What `read` gives, asked again while the broker says that it was asked too often; any other error at once.
+
+    Sessions of one account that start in the same second share its limits, and no day may end by that.
+    `wait(seconds)` lets market time pass.
+    """
+    for seconds in BUSY_WAITS_S:
+        try:
+            return read()
+        except RateLimited:
+            wait(seconds)
+    return read()
 
 
 def foreign_at_broker(

@@ -51,6 +51,7 @@ from tasks.trading.recovery import (
     journal_path,
     most_held,
     read_history,
+    read_patiently,
     record_adoption,
     recover_orders,
     take_in_unrecorded,
@@ -228,14 +229,19 @@ def _trade(connections: Connections, lease: Lease, opened: ExitStack) -> Trading
     _await_feeds(market)
 
     execution.take_in_journal()
-    for alert in take_in_unrecorded(
-        ledger, connections.broker, session_id, prefix=prefix, fence=lease.fence, at_ms=clock.now_ms()
+    for alert in read_patiently(
+        lambda: take_in_unrecorded(
+            ledger, connections.broker, session_id, prefix=prefix, fence=lease.fence, at_ms=clock.now_ms()
+        ),
+        clock.sleep,
     ):
         inbox.put(alert)
     recovered = recover_orders(ledger, session_id, execution)
     history = read_history(ledger, session_id, recovered, open_intents=execution.open_intents())
     known = most_held(recovered.intents, recovered.fills, open_intents=execution.open_intents())
-    unknown = foreign_at_broker(connections.broker, plan.contracts.values(), known, prefix=prefix).positions
+    unknown = read_patiently(
+        lambda: foreign_at_broker(connections.broker, plan.contracts.values(), known, prefix=prefix), clock.sleep
+    ).positions
     beginning = Beginning(
         plan=plan,
         at_ms=clock.now_ms(),

@@ -57,6 +57,8 @@ def test_a_signal_hands_the_position_over_or_closes_it_first_as_is_set(begin):
     assert ("alert", "handed_over") in kinds(session)
     assert list(session.market.net.values()) == [65]
     # The next start takes it up; by default a signal closes first, and says so.
+    # It is told twice that the account asked too often, as when its sessions start together.
+    session.market.post_faults({"fault": "rate_storm", "at": {"call": "positions", "nth": 1}, "times": 2})
     again = begin(stop_loss_points=60)
     again.wait_for(lambda: {fence for fence, *_ in again.ledger.heard(again.session_id)} == {1, 2}, "the second start")
     again.process.send_signal(signal.SIGTERM)

@@ -1,5 +1,7 @@
 """A start takes up what the ledger knows and what the broker holds, with stop, best price, counters and halts."""
 
+from functools import partial
+
 import pytest
 
 from strategy.actions import Adopt, Alert, Exit, ExitReason, Halted, Severity, StopMoved
@@ -8,7 +10,7 @@ from strategy.params import Params
 from strategy.reconcile import Kind
 from strategy.session import start, step
 from strategy.state import Halt
-from tasks.broker import BrokerUnavailable
+from tasks.broker import BrokerUnavailable, RateLimited
 from tasks.evening.prices import price_orders
 from tasks.evening.reconciliation import compare_session
 from tasks.ledger.records import DecisionRecord
@@ -19,6 +21,7 @@ from tasks.trading.recovery import (
     foreign_at_broker,
     most_held,
     read_history,
+    read_patiently,
     record_adoption,
     recover_orders,
 )
@@ -215,6 +218,18 @@ def test_an_unreadable_broker_is_not_flat(hold, market):
     plan = day_plan(session.connections)
     with pytest.raises(BrokerUnavailable):
         foreign_at_broker(session.connections.broker, plan.contracts.values(), {}, prefix="x")
+
+
+def test_a_broker_that_was_asked_too_often_is_asked_again(hold, market):
+    session = hold()
+    plan, broker, waited = day_plan(session.connections), session.connections.broker, []
+    look = partial(foreign_at_broker, broker, plan.contracts.values(), {}, prefix="x")
+    market.post_faults({"fault": "rate_storm", "at": {"call": "positions", "nth": 1}, "times": 2})
+    assert read_patiently(look, waited.append).positions == ()
+    assert waited == [1.0, 2.0]
+    market.post_faults({"fault": "rate_storm", "at": {"call": "positions", "nth": 1}, "times": 50})
+    with pytest.raises(RateLimited):
+        read_patiently(look, waited.append)
 
 
 def test_the_settings_of_the_form_know_the_three_ways():

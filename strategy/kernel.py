@@ -76,6 +76,9 @@ _NEVER = 1 << 62
 _MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
 _OPEN_OF_DAY_MS = 13_500_000  # 09:15 IST in UTC
+# After so many candles an average over `period` has forgotten its beginning to the last bit (a tenth of one period
+# remains after 2.3 of them, so 53 bits take 37), and the bands have been set anew, nearly always.
+_EARLY_PERIODS, _EARLY_CANDLES = 64, 256
 # One grid step of air on both sides: premiums rise and fall with the index but for the last bit of a float.
 _AIR_PAISE = 5
 
@@ -259,24 +262,37 @@ def ticks_of(at_ms, spot_paise, first_tick):
     block_high = np.empty(size, np.int64)
     first_block = np.empty(len(first_tick), np.int64)
     blocks = 0
+    usual = 1
     for day in range(len(first_tick) - 1):
         first_block[day] = blocks
         i, end = first_tick[day], first_tick[day + 1]
         while i < end:
             until_ms = at_ms[i] // _MINUTE_MS * _MINUTE_MS + _MINUTE_MS
             block_first[blocks] = i
+            after = _first_at(until_ms, at_ms, i, end, usual)
             low = high = spot_paise[i]
-            i += 1
-            while i < end and at_ms[i] < until_ms:
-                price = spot_paise[i]
+            for j in range(i + 1, after):
+                price = spot_paise[j]
                 low = price if price < low else low
                 high = price if price > high else high
-                i += 1
             block_low[blocks], block_high[blocks] = low, high
             blocks += 1
+            usual, i = after - i, after
     first_block[-1] = blocks
     block_first[blocks] = count
     return block_first[: blocks + 1].copy(), block_low[:blocks].copy(), block_high[:blocks].copy(), first_block
+
+
+@_jit
+def _first_at(until_ms, at_ms, i, end, usual):
+    """The first tick at or after `until_ms`, or `end`. Intervals mostly have as many ticks as the one before them."""
+    after = i + usual
+    if after < end and (at_ms[after - 1] < until_ms) & (at_ms[after] >= until_ms):
+        return after
+    after = i + 1
+    while after < end and at_ms[after] < until_ms:
+        after += 1
+    return after
 
 
 def candles_of(at_ms, spot_paise, first_tick, seconds, step_points):
@@ -299,35 +315,35 @@ def _fill_candles(
     """Write the candles; returns how many there are."""
     length_ms = seconds * 1000
     days = len(first_tick) - 1
-    k = 0
+    k, usual = 0, 1
     for day in range(days):
         first_of_day[day] = k
         i, end = first_tick[day], first_tick[day + 1]
-        band_low, band_high, since = 1, 0, 0
+        band_low, band_high, since = 1.0, 0.0, 0
         end_ms = 0
         while i < end:
             if at_ms[i] - end_ms >= length_ms:  # the first of the day, or after a hole
                 end_ms = _interval_ms(at_ms[i], length_ms)
             end_ms += length_ms
-            first = i
-            top = bottom = price = spot_paise[i]
-            i += 1
-            while i < end and at_ms[i] < end_ms:
-                price = spot_paise[i]
+            after = _first_at(end_ms, at_ms, i, end, usual)
+            # Paise as floats: the processor has the larger of two floats without a jump.
+            top = bottom = price = float(spot_paise[i])
+            for j in range(i + 1, after):
+                price = float(spot_paise[j])
                 top = price if price > top else top
                 bottom = price if price < bottom else bottom
-                i += 1
-            if bottom < band_low or top > band_high:
-                for j in range(first, i):
+            if (bottom < band_low) | (top > band_high):
+                for j in range(i, after):
                     if spot_paise[j] < band_low or spot_paise[j] > band_high:
                         since, around = j, _middle_at(spot_paise[j], step_points) * 100
-                        band_low, band_high = around - step_points * 75, around + step_points * 75
+                        band_low, band_high = around - step_points * 75.0, around + step_points * 75.0
             high[k] = top / 100
             low[k] = bottom / 100
             close[k] = price / 100
-            last_tick[k] = i - 1
+            last_tick[k] = after - 1
             renewed[k] = since
             k += 1
+            usual, i = after - i, after
     first_of_day[days] = k
     return k
 
@@ -383,79 +399,98 @@ def _tightened(upper, lower, up, last, middle, reach, close):
 
 
 @_jit
+def _next(state, high, low, close, length, multiplier):
+    """SuperTrend's state after one more candle: (average true range, upper band, lower band, up, last close)."""
+    atr, upper, lower, up, last = state
+    atr = (atr * (length - 1.0) + _true_range(high, low, last)) / length
+    upper, lower, up = _tightened(upper, lower, up, last, (high + low) * 0.5, multiplier * atr, close)
+    return atr, upper, lower, up, close
+
+
+@_jit
+def _begun(highs, lows, closes, first, period, multiplier):
+    """The state after the `period` candles from `first` on, with nothing before them."""
+    total, last = 0.0, np.nan
+    for k in range(first, first + period):
+        total += _true_range(highs[k], lows[k], last)
+        last = closes[k]
+    atr = total / float(period)
+    middle, reach = (highs[first + period - 1] + lows[first + period - 1]) * 0.5, multiplier * atr
+    return atr, middle + reach, middle - reach, False, last
+
+
+@_jit
+def _run(state, highs, lows, closes, first, end, period, multiplier, directions):
+    """Go on from `state` over the candles [first, end), write their directions; the state after them."""
+    length = float(period)
+    for k in range(first, end):
+        state = _next(state, highs[k], lows[k], closes[k], length, multiplier)
+        directions[k] = 1 if state[3] else -1
+    return state
+
+
+@_jit
+def _before(highs, lows, closes, first, period, multiplier, directions):
+    """The state before candle `first`, of a run that began some candles earlier."""
+    begin = first - _EARLY_PERIODS * period - _EARLY_CANDLES
+    state = _begun(highs, lows, closes, begin, period, multiplier)
+    return _run(state, highs, lows, closes, begin + period, first, period, multiplier, directions)
+
+
+@_jit
 def directions_of(highs, lows, closes, period, multiplier):
-    """SuperTrend's direction after each candle: +1 up, -1 down, 0 not known yet."""
-    count = len(closes)
+    """SuperTrend's direction after each candle: +1 up, -1 down, 0 not known yet.
+
+    Each candle waits for the one before it, and the processor has little to do meanwhile. So four parts of a long row
+    go side by side. A part begins some candles early, from nothing: averages and bands forget what they began with.
+    That it came to the very state, to the last bit, in which the part before it ends is checked; if not, it is done
+    again from there.
+    """
+    count, length = len(closes), float(period)
     directions = np.zeros(count, np.int8)
     if count < period:
         return directions
-    length = float(period)
-    weight = length - 1.0
-    atr, last = _first_average(highs, lows, closes, period), closes[period - 1]
-    middle = (highs[period - 1] + lows[period - 1]) * 0.5
-    reach = multiplier * atr
-    upper, lower, up = middle + reach, middle - reach, False
+    a = _begun(highs, lows, closes, 0, period, multiplier)
     directions[period - 1] = -1
-    for k in range(period, count):
-        high, low, close = highs[k], lows[k], closes[k]
-        atr = (atr * weight + _true_range(high, low, last)) / length
-        upper, lower, up = _tightened(upper, lower, up, last, (high + low) * 0.5, multiplier * atr, close)
-        directions[k] = 1 if up else -1
-        last = close
+    part = (count - period) // 4
+    if part < 2 * (_EARLY_PERIODS * period + _EARLY_CANDLES):
+        _run(a, highs, lows, closes, period, count, period, multiplier, directions)
+        return directions
+    second, third, fourth = period + part, period + 2 * part, period + 3 * part
+    b = b_first = _before(highs, lows, closes, second, period, multiplier, directions)
+    c = c_first = _before(highs, lows, closes, third, period, multiplier, directions)
+    d = d_first = _before(highs, lows, closes, fourth, period, multiplier, directions)
+    # Unsigned: no place is asked whether it counts from the end.
+    i, j, m, n = np.uint64(period), np.uint64(second), np.uint64(third), np.uint64(fourth)
+    for k in range(np.uint64(part)):
+        a = _next(a, highs[i + k], lows[i + k], closes[i + k], length, multiplier)
+        b = _next(b, highs[j + k], lows[j + k], closes[j + k], length, multiplier)
+        c = _next(c, highs[m + k], lows[m + k], closes[m + k], length, multiplier)
+        d = _next(d, highs[n + k], lows[n + k], closes[n + k], length, multiplier)
+        directions[i + k] = 1 if a[3] else -1
+        directions[j + k] = 1 if b[3] else -1
+        directions[m + k] = 1 if c[3] else -1
+        directions[n + k] = 1 if d[3] else -1
+    if a != b_first:
+        b = _run(a, highs, lows, closes, second, third, period, multiplier, directions)
+    if b != c_first:
+        c = _run(b, highs, lows, closes, third, fourth, period, multiplier, directions)
+    if c != d_first:
+        d = _run(c, highs, lows, closes, fourth, fourth + part, period, multiplier, directions)
+    _run(d, highs, lows, closes, fourth + part, count, period, multiplier, directions)
     return directions
 
 
 @_jit
-def _first_average(highs, lows, closes, period):
-    total, last = 0.0, np.nan
-    for k in range(period):
-        total += _true_range(highs[k], lows[k], last)
-        last = closes[k]
-    return total / float(period)
-
-
-@_jit
-def averages_of(highs, lows, closes, period):
-    """The average true range after each candle from number `period` on; what comes before is not told."""
-    count = len(closes)
-    averages = np.empty(count, np.float64)
-    if count < period:
-        return averages
-    length = float(period)
-    weight = length - 1.0
-    atr, last = _first_average(highs, lows, closes, period), closes[period - 1]
-    averages[period - 1] = atr
-    for k in range(period, count):
-        atr = (atr * weight + _true_range(highs[k], lows[k], last)) / length
-        averages[k] = atr
-        last = closes[k]
-    return averages
-
-
-@_jit
-def directions_over(averages, highs, lows, closes, period, multiplier):
-    """`directions_of` over averages that are there, shared by many multipliers; and the candles on which it changes."""
-    count = len(closes)
-    directions = np.zeros(count, np.int8)
-    changes = np.empty(count + 1, np.int64)  # memory that is not written to costs nothing
-    if count < period:
-        return directions, changes[:0].copy()
-    last = closes[period - 1]
-    middle = (highs[period - 1] + lows[period - 1]) * 0.5
-    reach = multiplier * averages[period - 1]
-    upper, lower, up = middle + reach, middle - reach, False
-    directions[period - 1] = -1
-    changes[0] = period - 1
-    found = 1 if period > 1 else 0
-    for k in range(period, count):
-        was = up
-        middle, reach, close = (highs[k] + lows[k]) * 0.5, multiplier * averages[k], closes[k]
-        upper, lower, up = _tightened(upper, lower, up, last, middle, reach, close)
-        directions[k] = 1 if up else -1
+def changes_of(directions):
+    """The candles whose direction is not that of the candle before, in order."""
+    count = len(directions)
+    changes = np.empty(count, np.int64)  # memory that is not written to costs nothing
+    found = 0
+    for k in range(1, count):
         changes[found] = k
-        found += 1 if up != was else 0
-        last = close
-    return directions, changes[:found].copy()
+        found += directions[k] != directions[k - 1]
+    return changes[:found].copy()
 
 
 @_jit
@@ -570,24 +605,28 @@ def _is_open(days, day, at_ms):
 
 
 @_jit
-def _ceil_div(value, by):
-    return -(-value // by)
-
-
-@_jit
-def _upper_paise(stop, value, quantity, rules):
+def _upper_paise(stop, bought, rules):
     """The lowest premium that reaches the target or moves the stop."""
     upper = _NEVER
     if rules.target_paise:
-        upper = _ceil_div(value + rules.target_paise * quantity, quantity)
+        upper = bought + rules.target_paise
     if rules.trail_start_paise:
         start, step = rules.trail_start_paise, rules.trail_step_paise
-        needed = stop - value // quantity
-        steps = 0
-        if needed >= 0:
-            steps = max(0, _ceil_div(needed + 1 - start + step, step))
-        upper = min(upper, start + _ceil_div(value + steps * step * quantity, quantity))
+        beyond = stop - bought - start + step  # how much of the way has moved the stop
+        steps = beyond // step + 1 if stop >= bought and beyond >= 0 else 0
+        upper = min(upper, bought + start + steps * step)
     return upper
+
+
+@_jit
+def _block_of(ticks, days, day, i):
+    """The minute that holds tick `i`: nearly always so many after the first as the clock says."""
+    first_block, end_block = days.first_block[day], days.first_block[day + 1]
+    passed = ticks.at_ms[i] // _MINUTE_MS - ticks.at_ms[days.first_tick[day]] // _MINUTE_MS
+    block = min(first_block + passed, end_block - 1)
+    if ticks.block_first[block] <= i < ticks.block_first[block + 1]:
+        return block
+    return first_block + np.searchsorted(ticks.block_first[first_block : end_block + 1], i, side="right") - 1
 
 
 @_jit
@@ -632,20 +671,22 @@ def _reach(inside, outside, gained, missing, limit, sign, strike, left_ms, is_ca
 
 
 @_jit
-def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, stop, trailed, realised, rules):
-    """The first tick of [i, until) with a risk exit: (tick or -1, reason, stop, trailed)."""
-    last_block = days.first_block[day + 1]
-    first_block = days.first_block[day]
-    block = first_block + np.searchsorted(ticks.block_first[first_block : last_block + 1], i, side="right") - 1
+def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, bought, stop, realised, rules):
+    """The first tick of [i, until) with a risk exit of what was `bought` at: (tick or -1, reason, stop)."""
+    if i >= until:
+        return -1, 0, stop
+    block = _block_of(ticks, days, day, i)
+    trailed = False
+    # The highest premium at which a loss ends it.
+    ending = -_NEVER
+    if rules.daily_paise:
+        ending = bought + (-realised - rules.daily_paise) // quantity
+    if rules.per_trade_paise:
+        ending = max(ending, bought + -rules.per_trade_paise // quantity)
+    lower, upper = max(stop, ending), _upper_paise(stop, bought, rules)
     while i < until:
         block_end = min(ticks.block_first[block + 1], until)
         left_ms = _left_ms(days, day, ticks.at_ms[i])
-        lower = stop
-        if rules.daily_paise:
-            lower = max(lower, (value - realised - rules.daily_paise) // quantity)
-        if rules.per_trade_paise:
-            lower = max(lower, (value - rules.per_trade_paise) // quantity)
-        upper = _upper_paise(stop, value, quantity, rules)
         far, near = ticks.block_low[block], ticks.block_high[block]
         if not is_call:
             far, near = near, far
@@ -663,34 +704,28 @@ def _watch_exits(ticks, days, day, i, until, strike, is_call, quantity, value, s
                     continue
                 price = _quote(ticks.spot_paise[i], strike, left_ms, is_call, rules.volatility, rules.spread)[0]
                 if price <= lower or price >= upper:
-                    pnl = quantity * price - value
-                    if rules.daily_paise and realised + pnl <= -rules.daily_paise:
-                        return i, _DAILY, stop, trailed
-                    if rules.per_trade_paise and pnl <= -rules.per_trade_paise:
-                        return i, _PER_TRADE, stop, trailed
-                    if rules.target_paise and pnl >= rules.target_paise * quantity:
-                        return i, _TARGET, stop, trailed
+                    gained = price - bought
+                    if rules.daily_paise and realised + quantity * gained <= -rules.daily_paise:
+                        return i, _DAILY, stop
+                    if rules.per_trade_paise and quantity * gained <= -rules.per_trade_paise:
+                        return i, _PER_TRADE, stop
+                    if rules.target_paise and gained >= rules.target_paise:
+                        return i, _TARGET, stop
                     if stop and price <= stop:
-                        return i, _TRAILED if trailed else _STOP, stop, trailed
-                    if rules.trail_start_paise:
-                        beyond = (price - rules.trail_start_paise) * quantity - value
-                        if beyond >= 0:
-                            steps = beyond // (rules.trail_step_paise * quantity)
-                            locked = max(
-                                0, rules.trail_start_paise - rules.trail_step_paise + rules.trail_step_paise * steps
+                        return i, _TRAILED if trailed else _STOP, stop
+                    if rules.trail_start_paise and gained >= rules.trail_start_paise:
+                        start, step = rules.trail_start_paise, rules.trail_step_paise
+                        locked = max(0, start - step + (gained - start) // step * step)
+                        if bought + locked > stop:
+                            stop, trailed = bought + locked, True
+                            lower, upper = max(lower, stop), _upper_paise(stop, bought, rules)
+                            quiet_low, quiet_high = _quiet(
+                                far, near, lowest, highest, strike, left_ms, is_call, lower, upper, rules
                             )
-                            moved = max(stop, value // quantity + locked)
-                            if moved != stop:
-                                stop, trailed = moved, True
-                                lower = max(lower, stop)
-                                upper = _upper_paise(stop, value, quantity, rules)
-                                quiet_low, quiet_high = _quiet(
-                                    far, near, lowest, highest, strike, left_ms, is_call, lower, upper, rules
-                                )
                 i += 1
         i = block_end
         block += 1
-    return -1, 0, stop, trailed
+    return -1, 0, stop
 
 
 @_jit
@@ -786,18 +821,19 @@ def walk(
                     k = changes[pointer]
                 c = k
                 k += 1
+                # What is known without the ticks comes first: most candles go no further.
+                direction = directions[c]
+                if direction == 0 or (rules.flip_only and directions[c - 1] * direction >= 0):
+                    continue
+                if rules.macd and sides[c] != direction:
+                    continue
                 decided_ms, over_ms, key = _closing_of(ticks, days, candles, day, c)
                 if key <= after_key:
                     continue
                 if decided_ms >= cutoff_ms:
                     k = end_candle
                     break
-                direction = directions[c]
-                if decided_ms < start_ms or direction == 0:
-                    continue
-                if rules.flip_only and directions[c - 1] * direction >= 0:
-                    continue
-                if rules.macd and sides[c] != direction:
+                if decided_ms < start_ms:
                     continue
                 if rules.htf and _longer_at(longer_number, longer_end, longer_all, c, over_ms) != direction:
                     continue
@@ -829,10 +865,11 @@ def walk(
             if i >= end_tick or i >= past_squareoff:
                 break
             last, bid, ask = _quote_at(ticks, days, day, i, strike, is_call, rules)
-            value = quantity * (max(reference, ask) + rules.slippage_paise)
+            bought = max(reference, ask) + rules.slippage_paise
+            value = quantity * bought
             opened_ms = ticks.at_ms[i]
             filled += 1
-            stop = max(0, value // quantity - rules.stop_paise) if rules.stop_paise else 0
+            stop = max(0, bought - rules.stop_paise) if rules.stop_paise else 0
             # -- the reversal, the squareoff, and what comes before them ---------------------------------------
             against = -1 if is_call else 1
             reversal_key, reversal, reversed_ms = _NEVER, -1, 0
@@ -860,8 +897,8 @@ def walk(
             if reversal_key < exit_key or (reversal_key == exit_key and reversed_ms < timer_ms):
                 exit_key, reason, exit_decided_ms = reversal_key, _REVERSAL, reversed_ms
             until = exit_key // 4 if exit_key % 4 == 0 else exit_key // 4 + 1
-            hit, hit_reason, stop, trailed = _watch_exits(
-                ticks, days, day, i + 1, until, strike, is_call, quantity, value, stop, False, realised, rules
+            hit, hit_reason, stop = _watch_exits(
+                ticks, days, day, i + 1, until, strike, is_call, quantity, bought, stop, realised, rules
             )
             quoted = until - 1
             if hit >= 0:

@@ -19,9 +19,9 @@ from strategy.params import Params
 from tasks.backtest.market import MarketModel, PastDay
 
 # Distinct results kept per kind: enough for a grid that runs its inner settings first. Those of a year that are large
-# are few: candles have 36 MB for each length, averages 9 MB for each period.
+# are few: candles have 36 MB for each length.
 KEPT_MAX = 64
-LARGE_KEPT_MAX = {"candles": 2, "averages": 2}
+LARGE_KEPT_MAX = {"candles": 2}
 # More trades a day than any candle could enter.
 TRADES_PER_DAY_MAX = 400
 
@@ -123,14 +123,14 @@ class CompiledMarket:
     def _directions(self, params: Params) -> tuple[Bytes, Ints]:
         candles = self._candles(params)
 
-        def make() -> tuple[Bytes, Ints]:
-            averages = self._keep("averages", key, lambda: kernel.averages_of(*prices, period))
-            found: tuple[Bytes, Ints] = kernel.directions_over(averages, *prices, period, params.supertrend_multiplier)
-            return found
+        period, multiplier = params.supertrend_period, params.supertrend_multiplier
 
-        period, prices = params.supertrend_period, (candles.high, candles.low, candles.close)
-        key = (params.candle_seconds, period)
-        found: tuple[Bytes, Ints] = self._keep("directions", (*key, params.supertrend_multiplier), make)
+        def make() -> tuple[Bytes, Ints]:
+            directions = kernel.directions_of(candles.high, candles.low, candles.close, period, multiplier)
+            return directions, kernel.changes_of(directions)
+
+        key = (params.candle_seconds, period, multiplier)
+        found: tuple[Bytes, Ints] = self._keep("directions", key, make)
         return found
 
     def _sides(self, params: Params) -> Bytes:

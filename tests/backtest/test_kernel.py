@@ -5,17 +5,21 @@
 
 import os
 from datetime import date
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from strategy.indicators import SuperTrend
 from strategy.params import Params
 from tasks.backtest.market import MarketModel
 from tasks.backtest.run import replay_days
 
 pytest.importorskip("numba", reason="the compiled rules need the packages of [sweep]")
 
+from strategy import kernel
 from tasks.backtest.compiled import CompiledMarket
 
 EXAMPLES = int(os.environ.get("KERNEL_EXAMPLES", "40"))
@@ -114,3 +118,37 @@ def test_the_compiled_rules_trade_as_the_live_rules_do(past, drawn, params, mode
     tested = [made(past, drawn, date(2026, 11, 18)), made(past, drawn, date(2026, 11, 19))]
     runs = replay_days(tested, params, model, keep=True)
     assert past.kernel_rows(CompiledMarket(tested, model).trades(params)) == past.step_rows(runs)
+
+
+def jumps_then_stands_still(count):
+    """Up once, then a price that never moves again: who begins later never learns that it is up."""
+    close = np.full(count, 25_000.0)
+    close[:20] = 24_000.0
+    return close, close, close
+
+
+def walks(count):
+    dice = np.random.default_rng(7)
+    close = np.round(24_000.0 + np.cumsum(dice.normal(0, 3, count)), 2)
+    return close + dice.integers(0, 60, count) / 20, close - dice.integers(0, 60, count) / 20, close
+
+
+def falls_without_end(count):
+    close = 90_000.0 - np.arange(count) * 0.05
+    return close + 0.5, close - 0.5, close
+
+
+@pytest.mark.parametrize("bars", [jumps_then_stands_still, walks, falls_without_end])
+@pytest.mark.parametrize(("period", "multiplier"), [(1, 0.5), (7, 3.0), (14, 1.7)])
+@pytest.mark.parametrize("count", [9, 4_003, 20_003])  # one part, or four that must meet
+def test_the_parts_of_a_long_row_have_the_directions_of_the_whole(bars, period, multiplier, count):
+    high, low, close = bars(count)
+    supertrend = SuperTrend(period, multiplier)
+    state, expected = supertrend.start, []
+    for prices in zip(high.tolist(), low.tolist(), close.tolist(), strict=True):
+        state = supertrend.step(state, *prices)
+        expected.append(supertrend.direction(state))
+    found = kernel.directions_of(high, low, close, period, multiplier)
+    assert found.tolist() == expected
+    changes = [k for k, (before, now) in enumerate(pairwise(expected), 1) if now != before]
+    assert kernel.changes_of(found).tolist() == changes

@@ -61,17 +61,16 @@ def bars_of(market):
     return made[:3]
 
 
-def pairs_of(directions):
+def pairs_of(directions, changes):
     """The simple rule: where it turns up, and where it then turns down; the first value of all is no turn."""
-    found = np.empty((len(directions) // 2 + 1, 2), np.int64)
+    found = np.empty((len(changes) // 2 + 1, 2), np.int64)
     count, bought = 0, -1
-    for k in range(1, len(directions)):
-        if directions[k] * directions[k - 1] < 0:
-            if directions[k] > 0:
-                bought = k
-            elif bought >= 0:
-                found[count, 0], found[count, 1] = bought, k
-                count, bought = count + 1, -1
+    for k in changes:
+        if directions[k] > 0:
+            bought = k
+        elif bought >= 0:
+            found[count, 0], found[count, 1] = bought, k
+            count, bought = count + 1, -1
     return found[:count]
 
 
@@ -142,8 +141,13 @@ def jobs_on_bars(market):
     ranges = high - low
     read, average, pairs = (kernel._compiled(one) for one in (reading, averaging, pairs_of))
     ticks, first_tick = market.ticks, market.first_tick
+
+    def flip():
+        directions = kernel.directions_of(high, low, close, 10, 3.0)
+        return pairs(directions, kernel.changes_of(directions))
+
     return {
-        "flip": lambda: pairs(kernel.directions_of(high, low, close, 10, 3.0)),
+        "flip": flip,
         "candles": lambda: len(kernel.candles_of(ticks.at_ms, ticks.spot_paise, first_tick, 5, 50)),
         "reading": lambda: read(ticks.at_ms, ticks.spot_paise)[0],
         "supertrend": lambda: len(kernel.directions_of(high, low, close, 10, 3.0)),

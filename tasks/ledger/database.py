@@ -12,7 +12,7 @@ Invariants:
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from tasks.ledger.rows import Row, Wire
+from tasks.ledger.rows import ManyRows, Row, Wire
 
 T = TypeVar("T")
 
@@ -34,11 +34,11 @@ class Transaction(Protocol):
         """Execute; how many rows it touched."""
         ...
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows at once, skipping those whose key is known."""
         ...
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def insert(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows at once, none of which is known."""
         ...
 

@@ -15,7 +15,7 @@ from strategy.events import Side
 from tasks.ledger import LeaseLost, LedgerRefused
 from tasks.ledger.database import Database, Transaction, insert_sql
 from tasks.ledger.lease import lease_lost_text
-from tasks.ledger.recording import as_stored, encoded, read
+from tasks.ledger.recording import as_stored, encoded_row, read
 from tasks.ledger.records import FillRecord, IntentRecord, OrderEventRecord, OrderRecord
 from tasks.ledger.rows import Rows, Shape, Wire, fingerprint
 
@@ -52,8 +52,8 @@ _FILLS = (
 
 def record_intent(database: Database, intent: IntentRecord, *, already_sent: bool) -> None:
     """Commit the intent and its orders; LeaseLost when its fence is not current, and nothing is recorded."""
-    row = encoded(INTENT, database.wire, [intent])[0]
-    orders = encoded(ORDER, database.wire, intent.orders)
+    row = encoded_row(INTENT, database.wire, intent)
+    orders = [encoded_row(ORDER, database.wire, order) for order in intent.orders]
     if not already_sent and database.write_if(
         (_MAY_RECORD, (intent.session_id, intent.fence, intent.session_id, intent.intent)),
         [(_NEW_INTENT, row), *((_NEW_ORDER, (intent.session_id, intent.intent, *order)) for order in orders)],
@@ -85,13 +85,13 @@ def demand_lease(database: Database, session_id: str, fence: int) -> None:
 
 def record_order_event(database: Database, event: OrderEventRecord) -> None:
     """One thing learnt about an order."""
-    row = encoded(ORDER_EVENT, database.wire, [event])[0]
+    row = encoded_row(ORDER_EVENT, database.wire, event)
     database.write(lambda transaction: transaction.run(_NEW_EVENT, *row, fingerprint(*row)), urgent=True)
 
 
 def record_fill(database: Database, fill: FillRecord) -> bool:
     """One execution; False when the ledger has its quantity already (an update came twice, or late)."""
-    row = encoded(FILL, database.wire, [fill])[0]
+    row = encoded_row(FILL, database.wire, fill)
 
     def work(transaction: Transaction) -> bool:
         order = transaction.rows(

@@ -15,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolClosed
 from tasks.clock import Deadline
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.database import insert_sql
-from tasks.ledger.rows import PLAIN_WIRE, Row
+from tasks.ledger.rows import PLAIN_WIRE, ManyRows, Row
 from tasks.ledger.watch import Watch
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class PostgresTransaction:
         except psycopg.errors.DivisionByZero as failed:
             raise _GuardFailed from failed
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows, skipping those whose key is known."""
         if len(rows) < COPY_FROM_ROWS:
             self._many(insert_sql(table, columns, skip_known=True), rows)
@@ -72,14 +72,14 @@ class PostgresTransaction:
         except psycopg.errors.UniqueViolation:
             self._copy_unknown(table, columns, rows)
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def insert(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows."""
         if len(rows) < COPY_FROM_ROWS:
             self._many(insert_sql(table, columns, skip_known=False), rows)
         else:
             self._copy(table, columns, rows)
 
-    def _copy_unknown(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def _copy_unknown(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """COPY cannot skip rows, so they arrive in a table beside."""
         listed = ", ".join(columns)
         arrived = f"{table}_arrived"
@@ -91,7 +91,7 @@ class PostgresTransaction:
             f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {arrived} ON CONFLICT DO NOTHING".encode()
         )
 
-    def _many(self, sql: str, rows: Sequence[Row]) -> None:
+    def _many(self, sql: str, rows: ManyRows) -> None:
         if rows:
             self._connection.cursor().executemany(_in_psycopg(sql), rows)
 

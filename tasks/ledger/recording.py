@@ -2,20 +2,33 @@
 
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tasks.ledger import LedgerRefused
 from tasks.ledger.database import Database, Transaction, insert_sql
-from tasks.ledger.rows import SQLITE_WIRE, Row, Shape, Wire
+from tasks.ledger.rows import SQLITE_WIRE, Batch, ManyRows, Row, Shape, Wire
 
 R = TypeVar("R")
 
 
-def encoded(shape: Shape[R], wire: Wire, records: Iterable[R]) -> list[Row]:
+def encoded(shape: Shape[R], wire: Wire, records: Iterable[R]) -> Batch:
     """The rows of `records`; LedgerRefused for values that no database can keep as they are."""
-    try:
+    with _refusing():
         return shape.encode(wire, records)
+
+
+def encoded_row(shape: Shape[R], wire: Wire, record: R) -> Row:
+    """The row of one record; LedgerRefused like `encoded`."""
+    with _refusing():
+        return shape.row(wire, record)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
     except (TypeError, ValueError, OverflowError, AttributeError) as fault:
         raise LedgerRefused(
             f"expected whole numbers, text and times that a database can keep, found others: {fault};"
@@ -25,12 +38,12 @@ def encoded(shape: Shape[R], wire: Wire, records: Iterable[R]) -> list[Row]:
 
 def as_stored(shape: Shape[R], record: R, **elsewhere: Any) -> R:
     """The record as it would be read back: explanations as JSON knows them, text as databases take it."""
-    return shape.decoder(SQLITE_WIRE)(shape.encode(SQLITE_WIRE, [record])[0], **elsewhere)
+    return shape.decoder(SQLITE_WIRE)(shape.row(SQLITE_WIRE, record), **elsewhere)
 
 
 def record_once(database: Database, table: str, shape: Shape[R], record: R, key: Sequence[str]) -> None:
     """Insert a row that is new or the same as recorded; LedgerRefused when another has its key."""
-    row = encoded(shape, database.wire, [record])[0]
+    row = encoded_row(shape, database.wire, record)
     values = [row[shape.columns.index(column)] for column in key]
     where = " AND ".join(f"{column} = ?" for column in key)
 
@@ -48,7 +61,7 @@ def record_once(database: Database, table: str, shape: Shape[R], record: R, key:
     database.write(work)
 
 
-def record_new(database: Database, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def record_new(database: Database, table: str, columns: Sequence[str], rows: ManyRows) -> None:
     """Insert many rows in one commit, skipping those whose key is known."""
     if rows:
         database.write(lambda transaction: transaction.insert_new(table, columns, rows))

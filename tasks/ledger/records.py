@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 from strategy.events import Side
 from strategy.instruments import Underlying
@@ -130,9 +130,8 @@ class DecisionRecord:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandleRecord:
-    """A closed candle of the index with the indicators after it."""
+class CandleRecord(NamedTuple):
+    """A closed candle of the index with the indicators after it. A tuple, because a day has thousands."""
 
     session_id: str
     seconds: int

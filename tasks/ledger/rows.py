@@ -10,14 +10,14 @@ Invariants:
 import json
 import math
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter, index
 from types import UnionType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 R = TypeVar("R")
 Row = tuple[Any, ...]
@@ -35,6 +35,10 @@ class Wire:
     def moment(at_ms: int) -> Any:
         """Unix milliseconds as what the driver stores."""
         return EPOCH + at_ms * MS
+
+    def moments(self, at_ms: Collection[int]) -> list[Any]:
+        """`moment` of each."""
+        return list(map(self.moment, at_ms))
 
     @staticmethod
     def at_ms(moment: Any) -> int:
@@ -63,8 +67,11 @@ class SqliteWire(Wire):
     @staticmethod
     def moment(at_ms: int) -> str:
         """E.g. "2026-11-20 03:45:00.123000", the form that SQLAlchemy reads as well."""
-        minute, ms = divmod(index(at_ms), 60_000)
-        return _minute_text(minute) + _SECONDS[ms // 1000] + _THOUSANDTHS[ms % 1000]
+        return _moment_texts((index(at_ms),))[0]
+
+    def moments(self, at_ms: Collection[int]) -> list[str]:
+        """`moment` of each."""
+        return _moment_texts(map(index, at_ms))
 
     @staticmethod
     def at_ms(moment: Any) -> int:
@@ -98,6 +105,10 @@ _THOUSANDTHS = tuple(f"{ms:03}000" for ms in range(1000))
 @lru_cache(maxsize=1024)
 def _minute_text(minute: int) -> str:
     return f"{EPOCH + timedelta(minutes=minute):%Y-%m-%d %H:%M}"
+
+
+def _moment_texts(at_ms: Iterable[int]) -> list[str]:
+    return [f"{_minute_text(ms // 60_000)}{_SECONDS[ms // 1000 % 60]}{_THOUSANDTHS[ms % 1000]}" for ms in at_ms]
 
 
 def moment_text(at_ms: int) -> str:
@@ -148,6 +159,44 @@ def _number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def _cleaned(texts: Collection[str]) -> list[str]:
+    """`clean` of each; a column says the same again and again, so each text is looked at once."""
+    known = {text: clean(text) for text in set(texts)}
+    return list(map(known.__getitem__, texts))
+
+
+def _numbers(values: Collection[float | None]) -> list[float | None]:
+    """`_number` of each."""
+    if None not in values and all(map(math.isfinite, typing.cast("Collection[float]", values))):
+        return list(map(float, typing.cast("Collection[float]", values)))
+    return list(map(_number, values))
+
+
+class ManyRows(Protocol):
+    """A list of rows, or what is like one."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __iter__(self) -> Iterator[Row]:
+        """One after the other; more than once."""
+        ...
+
+
+class Batch:
+    """Rows that are kept by column: a row is a tuple only while it is written, so a day leaves nothing to collect."""
+
+    def __init__(self, columns: Sequence[Collection[Any]]) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[Row]:
+        return zip(*self._columns, strict=True)
+
+
 class Shape(Generic[R]):
     """One record type as the columns of a table; `without` are fields that live in another table.
 
@@ -162,7 +211,9 @@ class Shape(Generic[R]):
         self.columns = tuple(name.removesuffix("_ms") for name in self.fields)
         self._hints = tuple(hints[name] for name in self.fields)
         self._numbers = frozenset(numbers)
-        self._values = tuple(map(attrgetter, self.fields))
+        self._value_of = tuple(map(attrgetter, self.fields))
+        self._values_of = attrgetter(*self.fields)
+        self._is_whole_tuple = issubclass(record, tuple) and not without
         self._encoders: dict[Wire, list[Callable[[Any], Any]]] = {}
         self._decoders: dict[Wire, Callable[..., R]] = {}
 
@@ -171,20 +222,32 @@ class Shape(Generic[R]):
         """The columns for a SELECT or an INSERT."""
         return ", ".join(self.columns)
 
-    def encode(self, wire: Wire, records: Iterable[R]) -> list[Row]:
-        """The values of a row per record. TypeError, ValueError or OverflowError for what is not of its type.
+    def row(self, wire: Wire, record: R) -> Row:
+        """The values of a record's row. TypeError, ValueError or OverflowError for what is not of its type."""
+        return tuple([step(value) for step, value in zip(self._steps(wire), self._values_of(record), strict=True)])
+
+    def encode(self, wire: Wire, records: Iterable[R]) -> Batch:
+        """A row per record. TypeError, ValueError or OverflowError for what is not of its type.
 
         Column by column: a batch of candles spends its time in C, not in a loop per row.
         """
+        found = tuple(records)
+        columns: Iterable[Collection[Any]]
+        if self._is_whole_tuple and found:
+            columns = zip(*typing.cast("tuple[Row, ...]", found), strict=True)
+        else:
+            columns = (tuple(map(value, found)) for value in self._value_of)
+        steps = self._steps(wire)
+        return Batch([_by_column(step, wire)(column) for step, column in zip(steps, columns, strict=True)])
+
+    def _steps(self, wire: Wire) -> list[Callable[[Any], Any]]:
         steps = self._encoders.get(wire)
         if steps is None:
             steps = self._encoders[wire] = [
                 index if name in self._numbers else _encode(name, hint, wire)
                 for name, hint in zip(self.fields, self._hints, strict=True)
             ]
-        found = tuple(records)
-        columns = (map(step, map(value, found)) for step, value in zip(steps, self._values, strict=True))
-        return list(zip(*columns, strict=True))
+        return steps
 
     def decoder(self, wire: Wire) -> Callable[..., R]:
         """A function from the values of a row (and the fields that live elsewhere) to a record."""
@@ -233,6 +296,17 @@ def _encode_plain(name: str, hint: Any, wire: Wire) -> Callable[[Any], Any]:
     if typing.get_origin(hint) is Mapping:
         return detail_text
     return clean
+
+
+def _by_column(step: Callable[[Any], Any], wire: Wire) -> Callable[[Collection[Any]], Collection[Any]]:
+    """What does at once what `step` does value by value."""
+    if step is clean:
+        return _cleaned
+    if step is _number:
+        return _numbers
+    if step is wire.moment:
+        return wire.moments
+    return lambda values: list(map(step, values))
 
 
 def _decode(name: str, hint: Any, wire: Wire) -> Callable[[Any], Any] | None:

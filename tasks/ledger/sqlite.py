@@ -8,13 +8,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.ledger import LedgerRefused, LedgerUnavailable
 from tasks.ledger.database import insert_sql
-from tasks.ledger.rows import SQLITE_WIRE, Row
+from tasks.ledger.rows import SQLITE_WIRE, ManyRows, Row
 
 T = TypeVar("T")
 
@@ -55,22 +55,21 @@ class SqliteTransaction:
         """Execute; how many rows it touched."""
         return self._connection.execute(sql, values).rowcount
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows, skipping those whose key is known."""
         self._insert(table, columns, rows, skip_known=True)
 
-    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    def insert(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows."""
         self._insert(table, columns, rows, skip_known=False)
 
-    def _insert(self, table: str, columns: Sequence[str], rows: Sequence[Row], *, skip_known: bool) -> None:
-        whole = len(rows) // ROWS_TOGETHER * ROWS_TOGETHER
-        if whole:
+    def _insert(self, table: str, columns: Sequence[str], rows: ManyRows, *, skip_known: bool) -> None:
+        left = iter(rows)
+        if len(rows) >= ROWS_TOGETHER:
             together = insert_sql(table, columns, skip_known=skip_known, rows=ROWS_TOGETHER)
-            for start in range(0, whole, ROWS_TOGETHER):
-                values = chain.from_iterable(rows[start : start + ROWS_TOGETHER])
-                self._connection.execute(together, tuple(values))
-        self._connection.executemany(insert_sql(table, columns, skip_known=skip_known), rows[whole:])
+            for _ in range(len(rows) // ROWS_TOGETHER):
+                self._connection.execute(together, tuple(chain.from_iterable(islice(left, ROWS_TOGETHER))))
+        self._connection.executemany(insert_sql(table, columns, skip_known=skip_known), left)
 
 
 class SqliteDatabase:

@@ -150,7 +150,7 @@ class Day:
             macd=None,
             macd_signal=None,
         )
-        return replace(candle, **changes)
+        return candle._replace(**changes)
 
     def imported_trade(self, **changes) -> ImportedTrade:
         trade = ImportedTrade(

@@ -262,6 +262,7 @@ class LockStepRoom:
             "over": stage.over,
         }
         socket.send_text(json.dumps(played))
+        asyncio.get_running_loop().call_soon(stage.prepare)
 
     def _stop_waiting(self) -> None:
         self._waiting = False

@@ -11,6 +11,7 @@ Invariants:
 import json
 import math
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any
 
 from simulator import packets
@@ -63,6 +64,7 @@ class FeedRoom:
         self._market = market
         self._credentials = credentials
         self._faults = faults
+        self._ready: dict[tuple[str, str, int], list[bytes]] = {}  # by security, mode and moment; see `prepare`
 
     # -- the WebSocket's side ---------------------------------------------------------------------------------------
 
@@ -152,6 +154,8 @@ class FeedRoom:
 
     def begin(self, now_ms: int) -> None:
         """Before a stretch is played: newcomers are introduced."""
+        if self._faults.any_posted():
+            self._ready.clear()  # a fault may change what a packet says
         for session in self.sessions.values():
             newcomers, session.newcomers = session.newcomers, []
             for security in newcomers:
@@ -159,6 +163,25 @@ class FeedRoom:
                     session.outgoing += [
                         (now_ms, packet) for packet in self._introduction(security, session.modes[security])
                     ]
+
+    def prepare(self, from_ms: int, until_ms: int) -> None:
+        """Pack what those who are subscribed now will get in [from, until), while they are busy with what they got.
+
+        A packet is a function of the market, so it does not matter when it is made; what nobody wants then is left.
+        """
+        self._ready.clear()
+        if self._faults.any_posted():
+            return
+        prints = self._market.print_times(from_ms, until_ms)
+        for security, mode in {wanted for session in self.sessions.values() for wanted in session.modes.items()}:
+            index = index_of(security)
+            listed = self._market.listing.by_security.get(security)
+            if index is not None:
+                for at_ms in self._market.paths[index.underlying].times(from_ms, until_ms):
+                    self._ready[security, mode, at_ms] = self._index_packets(index, mode, at_ms)
+            elif listed is not None:
+                for at_ms in prints:
+                    self._ready[security, mode, at_ms] = self._option_packets(listed, mode, at_ms)
 
     def index_ticked(self, index: Index, at_ms: int) -> None:
         """One index tick."""
@@ -191,15 +214,15 @@ class FeedRoom:
         self._count(session, outgoing)
         session.socket.send_binary([b"".join(outgoing)] if stacked else outgoing)
 
-    def _publish(self, security: str, at_ms: int, packed: Any) -> None:
-        cache: dict[str, list[bytes]] = {}
+    def _publish(self, security: str, at_ms: int, pack: Callable[[str], list[bytes]]) -> None:
+        packed: dict[str, list[bytes]] = {}
         for session in self.sessions.values():
             mode = session.modes.get(security)
             if mode is None or self._is_silent(security, at_ms):
                 continue
-            if mode not in cache:
-                cache[mode] = packed(mode)
-            session.outgoing += [(at_ms, packet) for packet in cache[mode]]
+            if mode not in packed:
+                packed[mode] = self._ready.get((security, mode, at_ms)) or pack(mode)
+            session.outgoing += [(at_ms, packet) for packet in packed[mode]]
 
     def _is_silent(self, security: str, at_ms: int) -> bool:
         if not self._faults.any_posted():

@@ -6,7 +6,7 @@ Invariants:
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from itertools import count
 
@@ -36,16 +36,16 @@ class Listed:
     reference_paise: int  # its worth at yesterday's close
     lower_paise: int
     upper_paise: int
+    security: str = field(init=False)  # segment and id; asked for with every packet
+
+    def __post_init__(self) -> None:
+        """Name the security."""
+        object.__setattr__(self, "security", f"{self.index.option_segment}:{self.security_id}")
 
     @property
     def segment(self) -> str:
         """NSE_FNO or BSE_FNO."""
         return self.index.option_segment
-
-    @property
-    def security(self) -> str:
-        """Segment and id."""
-        return f"{self.index.option_segment}:{self.security_id}"
 
     @property
     def largest_order(self) -> int:

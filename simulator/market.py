@@ -7,10 +7,12 @@ Invariants:
 3. An option's day high, low and open are those of all its prints of the day.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import accumulate
 from typing import NamedTuple
 
 from simulator.instruments import TICK_PAISE, Listed, Listing
@@ -22,6 +24,7 @@ from strategy.premiums import AT_THE_MONEY_VOLATILITY, YEAR_MS, smile
 
 PRINT_OFFSET_MS = 750
 LEVELS = 5
+_INDEX_OF = {index.security: index for index in INDICES.values()}
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -43,12 +46,11 @@ class Depth(NamedTuple):
 
     def levels(self) -> list[Level]:
         """Five rows as the feed's full packet has them."""
-        rows: list[Level] = []
-        for i in range(LEVELS):
-            bid, bid_quantity, bid_orders = self.bids[i] if i < len(self.bids) else (0, 0, 0)
-            ask, ask_quantity, ask_orders = self.asks[i] if i < len(self.asks) else (0, 0, 0)
-            rows.append((bid_quantity, ask_quantity, bid_orders, ask_orders, bid / 100, ask / 100))
-        return rows
+        bids = self.bids + ((0, 0, 0),) * (LEVELS - len(self.bids))
+        return [
+            (bid_quantity, ask_quantity, bid_orders, ask_orders, bid / 100, ask / 100)
+            for (bid, bid_quantity, bid_orders), (ask, ask_quantity, ask_orders) in zip(bids, self.asks, strict=True)
+        ]
 
 
 class Summary(NamedTuple):
@@ -68,13 +70,14 @@ class Summary(NamedTuple):
 
 @dataclass(slots=True)
 class _Tape:
-    """The prints of one option so far, and their running totals."""
+    """The prints of one option from the open on, and the day's figures with each of them. Prices in paise."""
 
-    last: list[int]
-    high: int = 0
-    low: int = 0
-    total: int = 0
-    lots_a_print: int = 0
+    lots_a_print: int
+    open_interest: int
+    last: "array[int]" = field(default_factory=lambda: array("q"))
+    high: "array[int]" = field(default_factory=lambda: array("q"))
+    low: "array[int]" = field(default_factory=lambda: array("q"))
+    total: "array[int]" = field(default_factory=lambda: array("q"))
 
 
 class Market:
@@ -187,22 +190,14 @@ class Market:
     def option_summary(self, listed: Listed, at_ms: int) -> Summary:
         """The option's day up to a moment (inclusive)."""
         count = bisect_right(self._prints, at_ms)
-        interest = self.open_interest(listed)
-        if not count:
-            return Summary(listed.reference_paise, 0, 0, 0, 0, 0, 0, 0, listed.reference_paise, interest)
         tape = self._tape_until(listed, count)
-        if not tape.lots_a_print:
-            tape.lots_a_print = self._pace(listed)
-        quantity = listed.lot_size * (1 + self._noise(listed, count) % 8)
-        if len(tape.last) == count:
-            high, low, total = tape.high, tape.low, tape.total
-        else:
-            prints = tape.last[:count]
-            high, low, total = max(prints), min(prints), sum(prints)
+        if not count:
+            return Summary(listed.reference_paise, 0, 0, 0, 0, 0, 0, 0, listed.reference_paise, tape.open_interest)
+        last = count - 1
         return Summary(
-            tape.last[count - 1], self._prints[count - 1], quantity, total // count,
-            listed.lot_size * tape.lots_a_print * count,
-            tape.last[0], high, low, listed.reference_paise, interest,
+            tape.last[last], self._prints[last], listed.lot_size * (1 + self._noise(listed, count) % 8),
+            tape.total[last] // count, listed.lot_size * tape.lots_a_print * count,
+            tape.last[0], tape.high[last], tape.low[last], listed.reference_paise, tape.open_interest,
         )  # fmt: skip
 
     def option_prints(self, listed: Listed, at_ms: int) -> tuple[Sequence[int], Sequence[int]]:
@@ -237,16 +232,19 @@ class Market:
         return scramble(self._salt ^ listed.security_id * 0x9E37_79B9 ^ number)
 
     def _tape_until(self, listed: Listed, count: int) -> _Tape:
+        """The option's tape with `count` prints or more."""
         tape = self._tapes.get(listed.security)
         if tape is None:
-            tape = self._tapes[listed.security] = _Tape([])
-        missing = self._prints[len(tape.last) : count]
-        if missing:
-            prices = [self.print_at(listed, at) for at in missing]
-            tape.high = max(tape.high, max(prices))  # noqa: PLW3301 (a day's prices are too many for arguments)
-            tape.low = min(tape.low or prices[0], min(prices))  # noqa: PLW3301
-            tape.total += sum(prices)
-            tape.last += prices
+            made = _Tape(self._pace(listed), self.open_interest(listed))
+            tape = self._tapes[listed.security] = made
+        known = len(tape.last)
+        if known < count:
+            prices = [self.print_at(listed, at_ms) for at_ms in self._prints[known:count]]
+            high, low, total = (tape.high[-1], tape.low[-1], tape.total[-1]) if known else (prices[0], prices[0], 0)
+            tape.last.extend(prices)
+            tape.high.extend(list(accumulate(prices, max, initial=high))[1:])
+            tape.low.extend(list(accumulate(prices, min, initial=low))[1:])
+            tape.total.extend(list(accumulate(prices, initial=total))[1:])
         return tape
 
 
@@ -260,4 +258,4 @@ def scramble(value: int) -> int:
 
 def index_of(security: str) -> Index | None:
     """The index that "IDX_I:13" names, if it is one of ours."""
-    return next((index for index in INDICES.values() if index.security == security), None)
+    return _INDEX_OF.get(security)

@@ -50,6 +50,10 @@ class IndexPath:
         """How many ticks lie before `now_ms`."""
         return bisect_left(self.at_ms, now_ms)
 
+    def times(self, from_ms: int, until_ms: int) -> list[int]:
+        """When the index ticks in [from, until)."""
+        return self.at_ms[self.position(from_ms) : self.position(until_ms)]
+
     def price_at(self, now_ms: int) -> int:
         """The last price at `now_ms` (inclusive), yesterday's close before the first tick."""
         position = bisect_left(self.at_ms, now_ms + 1)

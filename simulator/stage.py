@@ -113,14 +113,18 @@ class Stage:
         self.feed.flush(until_ms)
         self.alerts.flush()
 
+    def prepare(self) -> None:
+        """Make the next slice's packets ready while the client is busy with this one's; nothing that anybody sees."""
+        if not self.over:
+            self.feed.prepare(self.now_ms, self.slice_end())
+
     def _market_events(self, until_ms: int) -> list[tuple[int, Callable[[int], None]]]:
         """Index ticks and option prints from now until then, as far as anybody would notice them."""
         wanted = self.feed.wanted()
         events: list[tuple[int, Callable[[int], None]]] = []
         for index in INDICES.values():
             if index.security in wanted:
-                path = self.market.paths[index.underlying]
-                times = path.at_ms[path.position(self.now_ms) : path.position(until_ms)]
+                times = self.market.paths[index.underlying].times(self.now_ms, until_ms)
                 events += [(at_ms, partial(self.feed.index_ticked, index)) for at_ms in times]
         known = self.listing.by_security
         watched = [known[security] for security in sorted(wanted) if security in known]

@@ -312,9 +312,10 @@ class Connection(asyncio.Protocol):
             self._silent = True
             self._dripping.append(loop.call_later(response.hold_s, self._transport.close))
             return
-        data = render_head(response, self._application.date_header(), close=close) + response.body
-        if response.delivery == "drip":
-            self._silent = True  # the client uses its next connection for the next request
+        drips = response.delivery == "drip"
+        data = render_head(response, self._application.date_header(), close=close or drips) + response.body
+        if drips:
+            self._silent = True  # the client is told to use another connection for its next request
             for i, byte in enumerate(data):
                 self._dripping.append(loop.call_later(i * response.hold_s, self._transport.write, bytes([byte])))
             self._dripping.append(loop.call_later(len(data) * response.hold_s, self._transport.close))

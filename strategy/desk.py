@@ -94,7 +94,7 @@ DeskOutput = Commit | Request | OrderFact | FillStep | Fill | IntentClosed | Ale
 def step(desk: Desk, event: DeskEvent, policy: OrderPolicy) -> tuple[Desk, tuple[DeskOutput, ...]]:
     """Return the desk after `event` and what to do about it, in order."""
     if isinstance(event, Tick):
-        return replace(desk, quotes={**desk.quotes, event.security: event}), ()
+        return quoted(desk, {event.security: event}), ()
     desk = replace(desk, now_ms=max(desk.now_ms, event.at_ms))
     match event:
         case Enter() | Exit():
@@ -107,6 +107,11 @@ def step(desk: Desk, event: DeskEvent, policy: OrderPolicy) -> tuple[Desk, tuple
             return _attend(_with_readings_due(desk), policy)
         case Reply() | Seen():
             return _tell(desk, event, policy)
+
+
+def quoted(desk: Desk, quotes: Mapping[str, Tick]) -> Desk:
+    """The desk after the latest ticks of some securities; nothing is ever done about a tick alone."""
+    return replace(desk, quotes={**desk.quotes, **quotes})
 
 
 def next_due_ms(desk: Desk) -> int | None:

@@ -41,7 +41,6 @@ from tasks.broker.paper import PaperBroker
 from tasks.broker.tokens import TokenSource
 from tasks.clock import (
     Clock,
-    LockStepClock,
     ScaledClock,
     epoch_ms,
     read_market_clock,
@@ -56,6 +55,7 @@ from tasks.inbox import Inbox
 from tasks.instruments import InstrumentMaster
 from tasks.ledger.records import IntentRecord, SessionKey
 from tasks.ledger.store import Ledger, migrate
+from tasks.lockstep import LockStepClock
 from tasks.notify import Notifier, texts
 from tasks.settings import PROJECT_FOLDER, Settings
 

@@ -28,27 +28,32 @@ class Inbox(Generic[E]):
     def __init__(self, limit: int = 50_000) -> None:
         self._limit = limit
         self._events: deque[E] = deque()
-        self._arrived = threading.Condition()
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._awaited = 0  # how many threads wait for an event
         self.dropped_ticks = 0
 
     def put(self, event: E) -> None:
         """Append `event`; drop the oldest tick if the queue is full."""
-        with self._arrived:
+        with self._lock:
             if len(self._events) >= self._limit:
                 self._drop_oldest_tick()
             self._events.append(event)
-            self._arrived.notify()
+            if self._awaited:
+                self._arrived.notify()
 
     def get(self, timeout_s: float) -> E | None:
         """The next event, or None after `timeout_s` of real time without one."""
-        with self._arrived:
+        with self._lock:
             if not self._events:
+                self._awaited += 1
                 self._arrived.wait(timeout_s)
+                self._awaited -= 1
             return self._events.popleft() if self._events else None
 
     def drain(self) -> list[E]:
         """Everything that waits, in order of arrival."""
-        with self._arrived:
+        with self._lock:
             events = list(self._events)
             self._events.clear()
             return events

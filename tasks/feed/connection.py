@@ -10,7 +10,7 @@ Invariants:
 """
 
 import logging
-import selectors
+import select
 import socket
 import ssl
 from typing import Final
@@ -49,6 +49,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, protocol: ClientProtocol) -> None:
         self._socket = sock
+        self._poll = select.poll()
         self._protocol = protocol
         self._fragments: list[bytes] = []
         self._text = False
@@ -133,6 +134,10 @@ class Connection:
         finally:
             self._socket.close()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until there is something to `receive`, for an owner that waits for nothing else."""
+        return self.has_more or self._wait(select.POLLIN, timeout_s)
+
     @property
     def has_more(self) -> bool:
         """True when bytes are here that a selector does not see (decrypted already)."""
@@ -142,7 +147,7 @@ class Connection:
         self._protocol.send_request(self._protocol.connect())
         self._flush()
         while self._protocol.state is State.CONNECTING:
-            if not self._wait(selectors.EVENT_READ, deadline.left_s):
+            if not self.wait(deadline.left_s):
                 raise ConnectionLost("no answer to the upgrade request in time")
             try:
                 chunk = self._socket.recv(_READ_BYTES)
@@ -188,17 +193,14 @@ class Connection:
                 try:
                     rest = rest[self._socket.send(rest) :]
                 except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                    if not self._wait(selectors.EVENT_WRITE, deadline.left_s):
+                    if not self._wait(select.POLLOUT, deadline.left_s):
                         raise ConnectionLost("the other side takes no data") from None
                 except OSError as error:
                     raise ConnectionLost(_explain(error)) from None
 
     def _wait(self, event: int, timeout_s: float) -> bool:
-        if event == selectors.EVENT_READ and self.has_more:
-            return True
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, event)
-            return bool(selector.select(timeout_s))
+        self._poll.register(self._socket, event)
+        return bool(self._poll.poll(timeout_s * 1000))
 
     def _lost(self) -> ConnectionLost:
         goodbye = self._protocol.close_rcvd

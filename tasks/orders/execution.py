@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import assert_never
 
 from strategy.actions import Alert, CancelEntry, Enter, Exit, Severity
-from strategy.desk import Commit, Desk, DeskEvent, DeskOutput, next_due_ms, restored, step
+from strategy.desk import Commit, Desk, DeskEvent, DeskOutput, next_due_ms, quoted, restored, step
 from strategy.events import Fill, IntentClosed, Side, Tick, Timer
 from strategy.order_news import recall
 from strategy.orders import Answer, Ask, FillStep, OrderFact, OrderPolicy, Purpose, PushesMissed, Reply, Request
@@ -87,7 +87,9 @@ class Execution:
         self._policy = policy
         self._product = product
         self._desk = Desk(prefix=prefix)
+        self._ticks: dict[str, Tick] = {}  # the latest since the desk was last told anything
         self._due_ms: int | None = None
+        self._attends = False  # an order may still move by itself: a Timer has something to look at
         self._asked = 0  # requests whose reply has not been taken up
         self._heard: list[Heard] = []
         self._submitted: Enter | Exit | None = None  # what is being committed
@@ -112,9 +114,11 @@ class Execution:
         """Take up one event of the inbox; return what the session and people should hear, in order."""
         match event:
             case Tick():
-                self._desk, _ = step(self._desk, event, self._policy)
+                # Ticks are most of what there is and move no order: the desk takes the latest with what comes next.
+                self._ticks[event.security] = event
             case Timer():
-                self._take(event)
+                if self._attends:
+                    self._take(event)
             case Reply():
                 self._asked -= 1
                 self._take(event)
@@ -170,6 +174,7 @@ class Execution:
             for record in intents
         ]
         self._desk = restored(self._desk, taken)
+        self._attends = True
         for number in self._desk.open_intents:
             LOG.warning("intent %d was open when the last run ended; asking the broker", number)
         return self.on_event(Timer(at_ms=now_ms))
@@ -202,10 +207,14 @@ class Execution:
     # decisions out
 
     def _take(self, event: DeskEvent) -> None:
+        if self._ticks:
+            self._desk = quoted(self._desk, self._ticks)
+            self._ticks.clear()
         self._desk, outputs = step(self._desk, event, self._policy)
         for output in outputs:
             self._carry_out(output)
         self._due_ms = next_due_ms(self._desk)
+        self._attends = any(intent.is_live for intent in self._desk.intents.values())
 
     def _carry_out(self, output: DeskOutput) -> None:
         match output:

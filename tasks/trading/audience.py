@@ -81,7 +81,7 @@ class Audience:
         self._entered: set[int] = set()
         self._exited: set[int] = set()
         self._refusal = ""
-        self._shown = Stopwatch()
+        self._offered = Stopwatch()  # the loop's alone
         self._thread = threading.Thread(target=self._tell_all, name="audience", daemon=True)
 
     def start(self) -> None:
@@ -96,9 +96,11 @@ class Audience:
             self._queue.put((said, state))
 
     def show(self, state: SessionState, at_ms: int) -> None:
-        """The state, every few seconds of market time."""
+        """The state, every few seconds of market time; as often as somebody can look at it."""
         del at_ms
-        self._queue.put((None, state))
+        if self._offered.seconds > SHOWN_EVERY_S:
+            self._offered = Stopwatch()
+            self._queue.put((None, state))
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Tell what is left."""
@@ -123,8 +125,7 @@ class Audience:
                 self._stops.append(StopMark(trade=said.trade, at_ms=said.at_ms, stop_paise=said.stop_paise))
                 self._tell_stop(said, state)
             self._tell_trades(state)
-            if isinstance(said, Fill | SessionOver) or (said is None and self._shown.seconds > SHOWN_EVERY_S):
-                self._shown = Stopwatch()
+            if said is None or isinstance(said, Fill | SessionOver):
                 self._live.show(self._live_view(state))
 
     def _live_view(self, state: SessionState) -> LiveView:

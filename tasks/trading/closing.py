@@ -31,12 +31,13 @@ from strategy.params import Params
 from strategy.position import RETRY_DELAYS_MS
 from strategy.state import Halt
 from tasks.broker import BrokerError, BrokerOrder
-from tasks.clock import LockStepClock, real_now_ms
+from tasks.clock import real_now_ms
 from tasks.connect import open_broker, open_clock, run_identity
 from tasks.inbox import Inbox
 from tasks.ledger.lease import Lease
 from tasks.ledger.records import DecisionRecord, SessionKey
 from tasks.ledger.store import Ledger
+from tasks.lockstep import LockStepClock
 from tasks.orders.execution import Execution
 from tasks.orders.records import contract_of
 from tasks.settings import Settings

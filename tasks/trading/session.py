@@ -28,11 +28,12 @@ from strategy.plan import DayPlan, plan_day
 from strategy.session import start
 from strategy.session import trades as session_trades
 from tasks.broker import Broker, BrokerError
-from tasks.clock import Deadline, LockStepClock, ist, pause, real_now_ms
+from tasks.clock import Deadline, ist, pause, real_now_ms
 from tasks.connect import Connections, Market, code_version
 from tasks.inbox import Inbox
 from tasks.ledger.lease import Lease
 from tasks.ledger.records import SessionStart
+from tasks.lockstep import LockStepClock
 from tasks.notify import texts
 from tasks.orders.execution import Execution
 from tasks.orders.lane import Lane

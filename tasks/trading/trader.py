@@ -46,6 +46,8 @@ from tasks.trading.feeds import FeedWatch
 from tasks.trading.recorder import Recorder
 
 LOG = logging.getLogger(__name__)
+_FOR_THE_RULES = (Timer, PoisonedTick, Command, Caution)
+_OF_A_FEED = (FeedConnected, FeedLost)
 SHOW_PERIOD_MS = 5_000
 
 
@@ -146,20 +148,21 @@ class _Loop:
             self.learn(heard)
         while self.over is None:
             event = desk.clock.next_event(desk.inbox)
-            if isinstance(event, Tick):
-                self.ticks += 1
             for heard in desk.execution.on_event(event):
                 self.learn(heard)
-            if isinstance(event, Tick | Timer | PoisonedTick | Command | Caution):
+            if isinstance(event, Tick):
+                self.ticks += 1
                 self.advance(event)
-            if isinstance(event, FeedConnected | FeedLost):
+            elif isinstance(event, _FOR_THE_RULES):
+                self.advance(event)
+                if isinstance(event, Timer):
+                    self.on_timer(event)
+            elif isinstance(event, _OF_A_FEED):
                 self.hear_of_feed(event)
-            if isinstance(event, IntentClosed):  # of an exit that was withheld
+            elif isinstance(event, IntentClosed):  # of an exit that was withheld
                 self.learn(event)
-            if isinstance(event, Reading):
+            elif isinstance(event, Reading):
                 self.compare(event)
-            if isinstance(event, Timer):
-                self.on_timer(event)
         return DayEnd(reason=self.over.reason, at_ms=self.over.at_ms, state=self.state, ticks=self.ticks)
 
     def learn(self, heard: Fill | IntentClosed | Alert) -> None:

@@ -19,11 +19,12 @@ from cryptography.x509.oid import NameOID
 from websockets.exceptions import ConnectionClosed
 
 from strategy.events import PoisonedTick, Tick
-from tasks.clock import LockStepClock, Stopwatch, ist, pause, real_now_ms
+from tasks.clock import Stopwatch, ist, pause, real_now_ms
 from tasks.feed import FeedConnected, FeedLost, FeedName
 from tasks.feed.dhan import DhanFeed
 from tasks.feed.line import Patience
 from tasks.inbox import Inbox
+from tasks.lockstep import LockStepClock
 from tasks.settings import REHEARSAL_ACCESS_TOKEN, REHEARSAL_CLIENT_ID
 
 from .conftest import Heard, socket_server

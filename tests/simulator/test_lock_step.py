@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tasks.clock import LockStepClock
+from tasks.lockstep import LockStepClock
 
 FEED = "/market-feed?version=2&token=simulator-token&clientId=1000000009&authType=2"
 LOGIN = {"LoginReq": {"MsgCode": 42, "ClientId": "1000000009", "Token": "simulator-token"}, "UserType": "SELF"}

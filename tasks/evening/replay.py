@@ -277,7 +277,7 @@ def _last_ms(found: Sequence[Recording]) -> int:
 def _recorded(ledger: Ledger, session_id: str, params: Params) -> _Said:
     said = _Said()
     for candle in ledger.candles(session_id, params.candle_seconds):
-        said.candles.append((candle.start_ms + 1_000 * candle.seconds, _text(asdict(candle))))
+        said.candles.append((candle.start_ms + 1_000 * candle.seconds, _text(candle._asdict())))
     for intent in ledger.intents(session_id):
         if intent.reason not in {ADOPTED, ExitReason.UNRECORDED}:
             said.intents.append((intent.decided_at_ms, _intent_text(intent)))
@@ -298,7 +298,7 @@ def _note(said: _Said, session_id: str, actions: Iterable[Action]) -> None:
                 at_ms = action.start_ms + 1_000 * action.seconds
                 if at_ms not in candles:
                     candles.add(at_ms)
-                    said.candles.append((at_ms, _text(asdict(candle_record(session_id, action)))))
+                    said.candles.append((at_ms, _text(candle_record(session_id, action)._asdict())))
             case Enter() | Exit():
                 record = intent_record(action, (), session_id=session_id, fence=0)
                 said.intents.append((action.at_ms, _intent_text(record)))

@@ -65,6 +65,10 @@ class Index:
         return f"IDX_I:{self.security_id}"
 
 
+# Not strftime's, which speak the machine's language and take longer.
+_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     """One option contract of one day's instrument master (ids are reused across days)."""
@@ -88,7 +92,8 @@ class Contract:
     @property
     def name(self) -> str:
         """For people, e.g. "NIFTY 23 NOV 24500 CE"."""
-        return f"{self.underlying} {self.expiry:%d %b}".upper() + f" {self.strike_points} {self.option_type}"
+        day = f"{self.expiry.day:02} {_MONTHS[self.expiry.month - 1]}"
+        return f"{self.underlying} {day} {self.strike_points} {self.option_type}"
 
 
 # The broker's own numbers (facts of 2026-04 to 2026-09 instrument masters).

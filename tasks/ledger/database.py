@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from tasks.ledger.rows import ManyRows, Row, Wire
 
 T = TypeVar("T")
+NewRow = tuple[str, tuple[str, ...], Row]  # table, columns, values
 
 URGENT_TIMEOUT_S = 0.5  # the trading loop may be waiting: an exit goes out by the journal after about a second
 PATIENT_TIMEOUT_S = 10.0
@@ -60,10 +61,10 @@ class Database(Protocol):
         """Run `work` in one transaction and commit it. LedgerUnavailable, or what `work` itself raises."""
         ...
 
-    def write_if(self, guard: tuple[str, Row], statements: Sequence[tuple[str, Row]]) -> bool:
-        """Commit `statements` in one urgent transaction if the query `guard` finds a row; False: nothing was done.
+    def insert_if(self, guard: tuple[str, Row], rows: Sequence[NewRow]) -> bool:
+        """Commit `rows` in one urgent transaction if the query `guard` finds a row; False: nothing was done.
 
-        The row that the guard finds cannot change before the commit. A remote database is asked once.
+        The `lease` that the guard finds cannot change before the commit. A remote database is asked once.
         """
         ...
 

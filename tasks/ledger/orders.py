@@ -25,7 +25,8 @@ ORDER_EVENT = Shape(OrderEventRecord)
 FILL = Shape(FillRecord)
 
 _NEW_INTENT = insert_sql("intent", INTENT.columns, skip_known=True)
-_NEW_ORDER = insert_sql("client_order", ("session_id", "intent", *ORDER.columns), skip_known=False)
+_ORDER_COLUMNS = ("session_id", "intent", *ORDER.columns)
+_NEW_ORDER = insert_sql("client_order", _ORDER_COLUMNS, skip_known=False)
 _NEW_EVENT = insert_sql("order_event", (*ORDER_EVENT.columns, "fingerprint"), skip_known=True)
 _NEW_FILL = insert_sql("fill", FILL.columns, skip_known=True)
 _FENCE = (
@@ -54,9 +55,12 @@ def record_intent(database: Database, intent: IntentRecord, *, already_sent: boo
     """Commit the intent and its orders; LeaseLost when its fence is not current, and nothing is recorded."""
     row = encoded_row(INTENT, database.wire, intent)
     orders = [encoded_row(ORDER, database.wire, order) for order in intent.orders]
-    if not already_sent and database.write_if(
+    if not already_sent and database.insert_if(
         (_MAY_RECORD, (intent.session_id, intent.fence, intent.session_id, intent.intent)),
-        [(_NEW_INTENT, row), *((_NEW_ORDER, (intent.session_id, intent.intent, *order)) for order in orders)],
+        [
+            ("intent", INTENT.columns, row),
+            *(("client_order", _ORDER_COLUMNS, (intent.session_id, intent.intent, *order)) for order in orders),
+        ],
     ):
         return
     # Known already, sent already, or the lease is another's: find out which, and say so.

@@ -5,6 +5,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from psycopg_pool import ConnectionPool, PoolClosed
 
 from tasks.clock import Deadline
 from tasks.ledger import LedgerRefused, LedgerUnavailable
-from tasks.ledger.database import insert_sql
+from tasks.ledger.database import NewRow, insert_sql
 from tasks.ledger.rows import PLAIN_WIRE, ManyRows, Row
 from tasks.ledger.watch import Watch
 
@@ -34,8 +35,15 @@ def _in_psycopg(sql: str) -> bytes:
     return sql.replace("?", "%s").encode()
 
 
-class _GuardFailed(Exception):
-    """The guard of a `write_if` found no row."""
+@lru_cache(maxsize=64)
+def _guarded(query: str, tables: tuple[tuple[str, tuple[str, ...]], ...]) -> bytes:
+    """One statement that inserts a row into each of `tables` if `query` finds one, and says whether it did."""
+    inserts = (
+        f"row_{number} AS (INSERT INTO {table} ({', '.join(columns)})"
+        f" SELECT {', '.join('?' * len(columns))} FROM allowed)"
+        for number, (table, columns) in enumerate(tables)
+    )
+    return _in_psycopg(f"WITH allowed AS ({query}), {', '.join(inserts)} SELECT COUNT(*) FROM allowed")
 
 
 class PostgresTransaction:
@@ -51,15 +59,6 @@ class PostgresTransaction:
     def run(self, sql: str, *values: Any) -> int:
         """Execute; how many rows it touched."""
         return self._connection.execute(_in_psycopg(sql), values).rowcount
-
-    def run_together(self, statements: Sequence[tuple[str, Row]]) -> None:
-        """Execute one after the other, sent at once; _GuardFailed when one divides by zero."""
-        try:
-            with self._connection.pipeline():
-                for sql, values in statements:
-                    self._connection.execute(_in_psycopg(sql), values)
-        except psycopg.errors.DivisionByZero as failed:
-            raise _GuardFailed from failed
 
     def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
         """Insert many rows, skipping those whose key is known."""
@@ -120,7 +119,7 @@ class PostgresDatabase:
     """A ledger on a server."""
 
     wire = PLAIN_WIRE
-    share_lock = " FOR SHARE"
+    share_lock = " FOR SHARE OF lease"
     row_lock = " FOR NO KEY UPDATE"
 
     def __init__(self, url: str, *, urgent_timeout_s: float, patient_timeout_s: float) -> None:
@@ -133,29 +132,27 @@ class PostgresDatabase:
 
     def write(self, work: Callable[[PostgresTransaction], T], *, urgent: bool = False) -> T:
         """Run `work` in one transaction and commit it; again if the connection proves to be dead."""
-        return self._run(work, urgent=urgent, read_only=False)
+        return self._run(_transaction(work, read_only=False), urgent=urgent)
 
-    def write_if(self, guard: tuple[str, Row], statements: Sequence[tuple[str, Row]]) -> bool:
-        """Commit `statements` in one urgent transaction if the query `guard` finds a row.
+    def insert_if(self, guard: tuple[str, Row], rows: Sequence[NewRow]) -> bool:
+        """Commit `rows` in one urgent transaction if the query `guard` finds a row.
 
-        Everything travels together: a guard that finds nothing divides by zero, which undoes the transaction without
-        the answer having to be awaited before the rest is sent.
+        One statement is a transaction of its own, which the server commits before it answers: one round trip. Foreign
+        keys between the rows are checked when all of them are there.
         """
         query, values = guard
-        demanded = f"SELECT 1 / COUNT(*) FROM ({query}{self.share_lock}) AS found"
+        statement = _guarded(query + self.share_lock, tuple((table, columns) for table, columns, _ in rows))
+        bound = (*values, *chain.from_iterable(row for _, _, row in rows))
 
-        def work(transaction: PostgresTransaction) -> None:
-            transaction.run_together([(demanded, values), *statements])
+        def work(connection: Connection) -> bool:
+            return connection.execute(statement, bound).fetchall() != [(0,)]
 
-        try:
-            self._run(work, urgent=True, read_only=False)
-        except _GuardFailed:
-            return False
-        return True
+        return self._run(work, urgent=True)
 
     def rows(self, sql: str, *values: Any, urgent: bool = False) -> list[Row]:
         """Read, seeing one consistent state."""
-        return self._run(lambda transaction: transaction.rows(sql, *values), urgent=urgent, read_only=True)
+        asked = _transaction(lambda transaction: transaction.rows(sql, *values), read_only=True)
+        return self._run(asked, urgent=urgent)
 
     def close(self) -> None:
         """Close every connection."""
@@ -163,21 +160,23 @@ class PostgresDatabase:
             pool.close()
         self._watch.close()
 
-    def _run(self, work: Callable[[PostgresTransaction], T], *, urgent: bool, read_only: bool) -> T:
-        deadline = Deadline(self._timeouts[urgent])
+    def _run(self, work: Callable[[Connection], T], *, urgent: bool) -> T:
+        pool, deadline = self._pools[urgent], Deadline(self._timeouts[urgent])
         died: psycopg.Error | None = None
         # A server that restarted has left the pool with dead connections, which fail at once: try past them all.
         for _ in range(POOL_SIZE + 1):
             connection: Connection | None = None
             try:
-                with self._pools[urgent].connection(timeout=deadline.left_s) as connection:
-                    connection.read_only = read_only
-                    with self._watch.over(connection, deadline), connection.transaction():
-                        return work(PostgresTransaction(connection))
+                connection = pool.getconn(timeout=deadline.left_s)
+                with self._watch.over(connection, deadline):
+                    return work(connection)
             except psycopg.Error as fault:
                 if connection is None or not connection.broken or deadline.passed:
                     raise self._explained(fault, self._timeouts[urgent]) from fault
                 died = fault
+            finally:
+                if connection is not None:
+                    pool.putconn(connection)
         assert died is not None, "a loop that ends without a result has seen a connection die"
         raise self._explained(died, self._timeouts[urgent]) from died
 
@@ -196,6 +195,15 @@ class PostgresDatabase:
         return LedgerUnavailable(f"the ledger {self.place} cannot be used: {text}; {next_step}")
 
 
+def _transaction(work: Callable[[PostgresTransaction], T], *, read_only: bool) -> Callable[[Connection], T]:
+    def on(connection: Connection) -> T:
+        connection.read_only = read_only
+        with connection.transaction():
+            return work(PostgresTransaction(connection))
+
+    return on
+
+
 def _pool(conninfo: str, timeout_s: float) -> "ConnectionPool[Connection]":
     limit_ms = round(timeout_s * 1000)
 
@@ -203,7 +211,6 @@ def _pool(conninfo: str, timeout_s: float) -> "ConnectionPool[Connection]":
         connection.execute(f"SET statement_timeout = {limit_ms}".encode())
         connection.execute(f"SET idle_in_transaction_session_timeout = {2 * limit_ms}".encode())
         connection.execute(b"SET timezone = 'UTC'")
-        connection.commit()
 
     return ConnectionPool(
         conninfo,
@@ -214,6 +221,7 @@ def _pool(conninfo: str, timeout_s: float) -> "ConnectionPool[Connection]":
         open=True,
         configure=bound,
         kwargs={
+            "autocommit": True,  # what is more than one statement says so
             "connect_timeout": max(2, round(timeout_s)),
             "keepalives_idle": 5,
             "tcp_user_timeout": limit_ms,

@@ -2,8 +2,7 @@
 
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from tasks.ledger import LedgerRefused
@@ -11,29 +10,30 @@ from tasks.ledger.database import Database, Transaction, insert_sql
 from tasks.ledger.rows import SQLITE_WIRE, Batch, ManyRows, Row, Shape, Wire
 
 R = TypeVar("R")
+_UNFIT = (TypeError, ValueError, OverflowError, AttributeError)
 
 
 def encoded(shape: Shape[R], wire: Wire, records: Iterable[R]) -> Batch:
     """The rows of `records`; LedgerRefused for values that no database can keep as they are."""
-    with _refusing():
+    try:
         return shape.encode(wire, records)
+    except _UNFIT as fault:
+        raise _refused(fault) from fault
 
 
 def encoded_row(shape: Shape[R], wire: Wire, record: R) -> Row:
     """The row of one record; LedgerRefused like `encoded`."""
-    with _refusing():
-        return shape.row(wire, record)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
     try:
-        yield
-    except (TypeError, ValueError, OverflowError, AttributeError) as fault:
-        raise LedgerRefused(
-            f"expected whole numbers, text and times that a database can keep, found others: {fault};"
-            " nothing was recorded: correct the record"
-        ) from fault
+        return shape.row(wire, record)
+    except _UNFIT as fault:
+        raise _refused(fault) from fault
+
+
+def _refused(fault: Exception) -> LedgerRefused:
+    return LedgerRefused(
+        f"expected whole numbers, text and times that a database can keep, found others: {fault};"
+        " nothing was recorded: correct the record"
+    )
 
 
 def as_stored(shape: Shape[R], record: R, **elsewhere: Any) -> R:

@@ -123,10 +123,13 @@ def clean(text: str) -> str:
     return str(text).encode("utf-8", "replace").decode().replace("\0", "")
 
 
+_STRICT_JSON = json.JSONEncoder(allow_nan=False).encode  # json.dumps makes an encoder for each call
+
+
 def detail_text(detail: Mapping[str, Any]) -> str:
     """An explanation as JSON; what JSON has no word for is written as text, and never stops a recording."""
     try:
-        text = json.dumps(dict(detail), allow_nan=False)
+        text = _STRICT_JSON(dict(detail))
     except (TypeError, ValueError):
         return json.dumps(_plain(detail))
     # PostgreSQL takes neither NUL nor half of a surrogate pair, however they are escaped.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.ledger import LedgerRefused, LedgerUnavailable
-from tasks.ledger.database import insert_sql
+from tasks.ledger.database import NewRow, insert_sql
 from tasks.ledger.rows import SQLITE_WIRE, ManyRows, Row
 
 T = TypeVar("T")
@@ -105,14 +105,14 @@ class SqliteDatabase:
         finally:
             self._writing.release()
 
-    def write_if(self, guard: tuple[str, Row], statements: Sequence[tuple[str, Row]]) -> bool:
-        """Commit `statements` in one urgent transaction if the query `guard` finds a row."""
+    def insert_if(self, guard: tuple[str, Row], rows: Sequence[NewRow]) -> bool:
+        """Commit `rows` in one urgent transaction if the query `guard` finds a row."""
 
         def work(transaction: SqliteTransaction) -> bool:
             if not transaction.rows(guard[0], *guard[1]):
                 return False
-            for sql, values in statements:
-                transaction.run(sql, *values)
+            for table, columns, values in rows:
+                transaction.run(insert_sql(table, columns, skip_known=False), *values)
             return True
 
         return self.write(work, urgent=True)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strategy.calendar import IST
-from strategy.candles import LEAP_PARTS
+from strategy.candles import LEAP_PARTS, is_leap
 from strategy.events import Tick
 from strategy.recordings import CORNER_SECONDS, FIVE_SECONDS_MS, Bar, RecordingError, parse_recording
 from tasks.ledger.records import SessionKey
@@ -144,13 +144,22 @@ def day_of_ticks(day: date, at_ms: Ints, price_paise: Ints) -> RecordedDay:
 
 
 def _without_leaps(prices: Ints) -> NDArray[np.bool_]:
-    """Which prices are within a fifth of the last one that was used."""
+    """Which prices are within a fifth of the last one that was used.
+
+    A day that would lose most of its ticks that way began with an error (a session believes ten ticks in a row and
+    begins anew): then the day's middle price says what is near.
+    """
+    if len(prices) < 2 or not bool((np.abs(np.diff(prices)) * LEAP_PARTS > prices[:-1]).any()):
+        return np.ones(len(prices), dtype=bool)
+    good = _near(prices, int(prices[0]))
+    return good if good.sum() * 2 >= len(prices) else _near(prices, int(np.median(prices)))
+
+
+def _near(prices: Ints, last: int) -> NDArray[np.bool_]:
     good = np.ones(len(prices), dtype=bool)
-    if len(prices) > 1 and bool((np.abs(np.diff(prices)) * LEAP_PARTS > prices[:-1]).any()):
-        last = int(prices[0])
-        for number, price in enumerate(prices.tolist()):
-            good[number] = abs(price - last) * LEAP_PARTS <= last
-            last = price if good[number] else last
+    for number, price in enumerate(prices.tolist()):
+        good[number] = not is_leap(price, last)
+        last = price if good[number] else last
     return good
 
 

@@ -134,6 +134,16 @@ def test_a_day_in_two_files_is_refused(minute_bars, tmp_path):
         read_days([minute_bars, copy], "NIFTY", "")
 
 
+@pytest.mark.parametrize("errors", [1, 9, 60])
+@pytest.mark.parametrize("first", [True, False])
+def test_some_wrong_prices_cost_themselves_and_not_the_day(errors, first):
+    right, wrong = [24_500_00 + 5 * number for number in range(200)], [2_450_00] * errors
+    prices = np.array(wrong + right if first else right[:100] + wrong + right[100:])
+    recorded = day_of_ticks(DAY, START_MS + 1_000 * np.arange(len(prices)), prices)
+    assert recorded.spot_paise.tolist() == right
+    assert recorded.unused == errors
+
+
 def test_a_file_is_parsed_without_being_a_file():
     read = parse_recording(["Instrument,Date,Time,Open,High,Low,Close\n", "NIFTY,20261119,09:15,1,2,1,2\n"], "words")
     assert list(read.bars) == [DAY]

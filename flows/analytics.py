@@ -1,6 +1,9 @@
 """Analytics: a day priced, reported and told; or the figures of any period. Can be run again, as often as one likes."""
 
 import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ from prefect.states import Completed
 from strategy.analysis import Analysis
 from strategy.charges import charge_facts, rates_on
 from strategy.closed_trades import TradeFilter
+from strategy.events import Tick
 from strategy.instruments import INDICES, OptionType, Underlying
 from strategy.params import Mode
 from tasks.clock import IST, real_now_ms, real_today
@@ -28,15 +32,17 @@ from tasks.evening.sessions import which_session
 from tasks.evening.tables import figure_rows, filter_words, render_markdown
 from tasks.evening.twin import KIND as TWIN
 from tasks.evening.twin import has_twin, record_twins, twin_line, twin_trades
+from tasks.ledger.records import CandleRecord
 from tasks.ledger.store import Ledger
 from tasks.logs import logged
 from tasks.notify.texts import day_reported, period_reported, replay_differs
 from tasks.pages.artifacts import day_trade_rows, render_chart
-from tasks.pages.chart_rows import picture_of
+from tasks.pages.chart_process import ChartProcess
+from tasks.pages.chart_rows import datasets
 from tasks.pages.charts import day_chart_png
 from tasks.pages.money import render_rupees
 from tasks.pages.period_report import equity_png, equity_spec, render_period_report
-from tasks.pages.report import render_day_report
+from tasks.pages.report import day_picture, render_day_report
 from tasks.pages.summary import DaySummary, report_path, result_line
 from tasks.settings import Settings
 
@@ -182,18 +188,20 @@ def report_day(session_id: str) -> State[Any]:
 def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
     """Price, pack for later, report and tell; return the day and its chart. Needs no Prefect."""
     settings = Settings()
-    with open_ledger(settings) as ledger:
+    with closing(Drawing()) as drawing, open_ledger(settings) as ledger:
         key = ledger.key_of(session_id)
         facts = charge_facts(settings.operator_facts)
         price_orders(ledger, session_id, rates_on(key.day, INDICES[key.underlying].exchange, facts))
         record_packed(ledger, session_id)
-        verdict = prove(ledger, session_id)
+        ticks = ledger.ticks(session_id)
+        drawing.begin(ledger, session_id, ticks)
+        verdict = prove(ledger, session_id, ticks)
         record_verdict(ledger, session_id, verdict)
         if has_twin(ledger, session_id):
-            record_twins(ledger, session_id)
+            record_twins(ledger, session_id, ticks)
         report = report_path(settings.home, session_id)
         summary = DaySummary.build(ledger, session_id, report=report)
-        chart_png = write_report(ledger, summary, report)
+        chart_png = write_report(ledger, summary, report, ticks=ticks, drawing=drawing)
         twins = twin_trades(ledger.decisions(session_id, TWIN), real_results(summary))
     lines = [
         result_line(summary),
@@ -217,27 +225,81 @@ def analyse_day(session_id: str) -> tuple[DaySummary, bytes | None]:
     return summary, chart_png
 
 
-def write_report(ledger: Ledger, summary: DaySummary, path: Path) -> bytes | None:
-    """Write the page; return the day's chart, or None for a day without candles."""
-    session_id = summary.session_id
+class Drawing:
+    """What of a day's report takes seconds, made by a process of its own while the day is replayed.
+
+    Each result is None where it was not asked for or could not be made: then it is made where it is needed.
+    """
+
+    def __init__(self) -> None:
+        self._charts = ChartProcess()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="day's charts")
+        self._library = self._beside.submit(self._charts.chart_library)
+        self._pictures: dict[str, Future[bytes | None]] = {}
+
+    def begin(self, ledger: Ledger, session_id: str, ticks: Sequence[Tick]) -> None:
+        """Draw the still picture and the chart; the ledger has all that they show once the day is priced."""
+        params, candles = settings_and_candles(ledger, session_id)
+        if candles:
+            summary, decisions = DaySummary.build(ledger, session_id), ledger.decisions(session_id)
+            for title, shown in (("", ticks), (session_id, ())):
+                picture = day_picture(summary, candles, decisions, params, title=title, ticks=shown)
+                drawn = self._beside.submit(
+                    self._charts.draw, picture.title, datasets(picture), picture.loss_limit_paise
+                )
+                self._pictures[title] = drawn
+
+    def library(self) -> str | None:
+        """The chart library."""
+        return self._library.result()
+
+    def picture(self, title: str) -> bytes | None:
+        """The picture of this title as PNG."""
+        return self._pictures[title].result() if title in self._pictures else None
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+        self._charts.kill()
+        self._beside.shutdown(cancel_futures=True)
+        self._charts.close()
+
+
+def settings_and_candles(ledger: Ledger, session_id: str) -> tuple[Mapping[str, Any], Sequence[CandleRecord]]:
+    """What a session last traded with. A day whose preflight failed has no start: no settings, and no candle."""
     starts = ledger.starts(session_id)
-    # A day whose preflight failed has a session and no start: there are no settings, and no candle.
     params = starts[-1].params if starts else {}
-    candles = ledger.candles(session_id, int(params["candle_seconds"])) if params else ()
+    return params, ledger.candles(session_id, int(params["candle_seconds"])) if params else ()
+
+
+def write_report(
+    ledger: Ledger,
+    summary: DaySummary,
+    path: Path,
+    *,
+    ticks: Sequence[Tick] | None = None,
+    drawing: Drawing | None = None,
+) -> bytes | None:
+    """Write the page; return the day's chart, or None for a day without candles.
+
+    What was drawn or read already is taken from there.
+    """
+    session_id = summary.session_id
+    params, candles = settings_and_candles(ledger, session_id)
     decisions = ledger.decisions(session_id)
-    page = render_day_report(summary, candles, decisions, params, ticks=ledger.ticks(session_id))
+    page = render_day_report(
+        summary,
+        candles,
+        decisions,
+        params,
+        ticks=ledger.ticks(session_id) if ticks is None else ticks,
+        still=drawing.picture("") if drawing else None,
+        library=drawing.library() if drawing else None,
+    )
     write_page(path, page)
     if not candles:
         return None
-    picture = picture_of(
-        session_id,
-        candles,
-        summary.trades,
-        decisions,
-        stop_loss_paise=round(100 * float(params["stop_loss_points"])),
-        loss_limit_paise=round(100 * float(params["daily_max_loss"])),
-    )
-    return day_chart_png(picture)
+    chart = drawing.picture(session_id) if drawing else None
+    return chart or day_chart_png(day_picture(summary, candles, decisions, params, title=session_id))
 
 
 def write_page(path: Path, page: str) -> None:

@@ -109,13 +109,16 @@ class _Said:
     alerts: list[tuple[int, str]] = field(default_factory=list)
 
 
-def recordings(ledger: Ledger, session_id: str) -> list[Recording]:
-    """What was recorded of each start, in order. ValueError for a damaged recording; LedgerUnavailable."""
+def recordings(ledger: Ledger, session_id: str, ticks: Sequence[Tick] | None = None) -> list[Recording]:
+    """What was recorded of each start, in order; `ticks` where they were read already.
+
+    ValueError for a damaged recording; LedgerUnavailable.
+    """
     params = {begun.fence: begun.params for begun in ledger.starts(session_id)}
     pieces: dict[int, list[str]] = {}
     for fence, _, events in ledger.heard(session_id):
         pieces.setdefault(fence, []).append(events)
-    ticks = ledger.ticks(session_id)
+    ticks = ledger.ticks(session_id) if ticks is None else ticks
     begun = {fence: read_heard(texts[0])[0] for fence, texts in pieces.items()}
     firsts = [found.ticks_before for found in begun.values() if isinstance(found, Beginning)]
     if len(firsts) != len(begun):
@@ -173,16 +176,16 @@ def replayed(recording: Recording) -> Iterator[Action]:
         yield from actions
 
 
-def prove(ledger: Ledger, session_id: str) -> Verdict:
-    """Replay a session and compare. LedgerUnavailable passes through."""
+def prove(ledger: Ledger, session_id: str, ticks: Sequence[Tick] | None = None) -> Verdict:
+    """Replay a session and compare; `ticks` where they were read already. LedgerUnavailable passes through."""
     try:
-        return _proven(ledger, session_id)
+        return _proven(ledger, session_id, ticks)
     except ValueError as damaged:
         return Verdict(state=UNPROVEN, compared=0, ticks=0, at_ms=0, gaps=(str(damaged),))
 
 
-def _proven(ledger: Ledger, session_id: str) -> Verdict:
-    found = recordings(ledger, session_id)
+def _proven(ledger: Ledger, session_id: str, ticks: Sequence[Tick] | None) -> Verdict:
+    found = recordings(ledger, session_id, ticks)
     if not found:
         gap = "this session was not recorded for a replay"
         return Verdict(state=UNPROVEN, compared=0, ticks=0, at_ms=0, gaps=(gap,))

@@ -52,25 +52,28 @@ def paper_price(side: Side, quote: Tick, tick_size_paise: int) -> int | None:
     return max(tick_size_paise, quote.bid_paise - SLIPPAGE_PAISE) if quote.bid_paise > 0 else None
 
 
-def twins_of(ledger: Ledger, session_id: str) -> tuple[DecisionRecord, ...]:
-    """The twin of each intent that filled, as rows. LedgerUnavailable passes through."""
+def twins_of(ledger: Ledger, session_id: str, ticks: Iterable[Tick] | None = None) -> tuple[DecisionRecord, ...]:
+    """The twin of each intent that filled, as rows; `ticks` where they were read already. LedgerUnavailable passes."""
     filled: dict[int, int] = {}
     for _, number, _, fill in ledger.fills(session_id):
         filled[number] = filled.get(number, 0) + fill.quantity
     quotes: dict[str, list[Tick]] = {}
-    for tick in ledger.ticks(session_id):
-        quotes.setdefault(tick.security, []).append(tick)
+    intents = ledger.intents(session_id)
+    traded = {intent.security for intent in intents}
+    for tick in ledger.ticks(session_id) if ticks is None else ticks:
+        if tick.security in traded:
+            quotes.setdefault(tick.security, []).append(tick)
     found = []
-    for intent in ledger.intents(session_id):
+    for intent in intents:
         quote = _first_after(quotes.get(intent.security, ()), intent)
         if quote is not None and filled.get(intent.intent):
             found.append(_row(intent, quote, filled[intent.intent]))
     return tuple(found)
 
 
-def record_twins(ledger: Ledger, session_id: str) -> int:
+def record_twins(ledger: Ledger, session_id: str, ticks: Iterable[Tick] | None = None) -> int:
     """Keep the twins of a session with its decisions; again changes nothing. How many there are."""
-    twins = twins_of(ledger, session_id)
+    twins = twins_of(ledger, session_id, ticks)
     ledger.record_decisions(twins)
     return len(twins)
 

@@ -1,7 +1,8 @@
 """Charts are drawn in a process of their own: drawing takes a second of one core and runs a JavaScript engine.
 
 The trading process writes a line of JSON and reads a line with the PNG; nothing that goes wrong on the other side
-can reach it. `python -m tasks.pages.chart_process` is that other side.
+can reach it. `python -m tasks.pages.chart_process` is that other side. The evening has it draw, and bundle the chart
+library for the page, while the day is replayed.
 """
 
 import base64
@@ -36,7 +37,14 @@ class ChartProcess:
         timeout_s: float = 60.0,
     ) -> bytes | None:
         """The rows of a picture (chart_rows.datasets) as PNG; None when it could not be drawn in time."""
-        request = {"title": title, "rows": rows, "loss_limit_paise": loss_limit_paise}
+        return self._ask({"title": title, "rows": rows, "loss_limit_paise": loss_limit_paise}, timeout_s)
+
+    def chart_library(self, *, timeout_s: float = 60.0) -> str | None:
+        """The chart library as one script (charts.chart_library); None when it was not there in time."""
+        found = self._ask({"library": True}, timeout_s)
+        return None if found is None else found.decode()
+
+    def _ask(self, request: Mapping[str, Any], timeout_s: float) -> bytes | None:
         try:
             process = self._running()
             assert process.stdin is not None
@@ -95,14 +103,17 @@ class ChartProcess:
 
 
 def main() -> None:
-    """Draw a picture for each line of the standard input until it ends."""
+    """Answer each line of the standard input until it ends."""
     os.nice(BACKGROUND_NICE)
-    from tasks.pages.charts import chart_png  # noqa: PLC0415  only this side pays for the chart library
+    from tasks.pages.charts import chart_library, chart_png  # noqa: PLC0415  only this side pays for the chart library
 
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        png = chart_png(request["title"], request["rows"], request["loss_limit_paise"])
-        sys.stdout.buffer.write(base64.b64encode(png) + b"\n")
+        if "library" in request:
+            answer = chart_library().encode()
+        else:
+            answer = chart_png(request["title"], request["rows"], request["loss_limit_paise"])
+        sys.stdout.buffer.write(base64.b64encode(answer) + b"\n")
         sys.stdout.buffer.flush()
 
 

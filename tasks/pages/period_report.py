@@ -19,7 +19,7 @@ from tasks.clock import ist
 from tasks.evening.period import IMPORTED
 from tasks.evening.tables import GROUP_WORDS, figure_rows, filter_words, group_rows
 from tasks.ledger.store import Ledger
-from tasks.pages.charts import DOWN, NEUTRAL
+from tasks.pages.charts import DOWN, NEUTRAL, chart_library
 from tasks.pages.heat import heat_map
 from tasks.pages.money import average_paise
 from tasks.pages.report import page_template, refusal_shares
@@ -66,8 +66,7 @@ def render_period_report(ledger: Ledger, found: Analysis, trades: ClosedTrades) 
         refusals=refusal_shares(found.refusals),
         groups=[(GROUP_WORDS[name], group_rows(name, parts)) for name, parts in found.groups.items()],
         ledger=ledger.place,
-        # The stub file forgets that the argument is optional.
-        chart_library=vl_convert.javascript_bundle() if spec else "",  # type: ignore[call-arg]
+        chart_library=chart_library() if spec else "",
     )
 
 

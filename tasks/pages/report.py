@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Any
 
 import jinja2
-import vl_convert
 
 from strategy.events import Tick
 from strategy.metrics import TradeMetrics
@@ -22,8 +21,8 @@ from tasks.evening.analytics import by_exit_reason, closed_trades, day_trade_met
 from tasks.evening.replay import KIND as REPLAY
 from tasks.evening.twin import SLIPPAGE_PAISE, twin_line, twin_trades
 from tasks.ledger.records import CandleRecord, DecisionRecord
-from tasks.pages.chart_rows import naive_time, picture_of
-from tasks.pages.charts import day_chart_png, day_chart_spec
+from tasks.pages.chart_rows import Picture, naive_time, picture_of
+from tasks.pages.charts import chart_library, day_chart_png, day_chart_spec
 from tasks.pages.heat import heat_map
 from tasks.pages.money import render_points, render_rupees
 from tasks.pages.summary import DaySummary
@@ -48,26 +47,21 @@ def render_day_report(
     *,
     ticks: Sequence[Tick] = (),
     metrics: TradeMetrics | None = None,
+    still: bytes | None = None,
+    library: str | None = None,
 ) -> str:
     """The page of a session's day. `params` are the settings of its last start, as the ledger keeps them.
 
-    `ticks`, where recorded, draw the premiums while they were held.
+    `ticks`, where recorded, draw the premiums while they were held. `still` (a PNG of `day_picture`) and `library`
+    (`chart_library`) take seconds to make: they are made here where nobody made them before.
     """
-    picture = picture_of(
-        "",
-        candles,
-        summary.trades,
-        decisions,
-        ticks=ticks,
-        stop_loss_paise=round(float(params.get("stop_loss_points") or 0) * 100),
-        loss_limit_paise=round(float(params.get("daily_max_loss") or 0) * 100),
-    )
+    picture = day_picture(summary, candles, decisions, params, ticks=ticks)
     spec = day_chart_spec(picture, width="container") if candles else None
     verdicts = [decision for decision in decisions if decision.kind == REPLAY]
     twins = twin_trades(decisions, real_results(summary))
     return page_template("day_report.html.j2").render(
         summary=summary,
-        still=base64.b64encode(day_chart_png(picture)).decode("ascii") if candles else None,
+        still=base64.b64encode(still or day_chart_png(picture)).decode("ascii") if candles else None,
         spec=spec,
         detail=_detail(candles),
         figures=figures(metrics or day_trade_metrics(summary)),
@@ -81,8 +75,28 @@ def render_day_report(
         twins=twins,
         twin_line=twin_line(twins, summary.trade_count),
         slippage_paise=SLIPPAGE_PAISE,
-        # The stub file forgets that the argument is optional.
-        chart_library=vl_convert.javascript_bundle(),  # type: ignore[call-arg]
+        chart_library=library or chart_library(),
+    )
+
+
+def day_picture(
+    summary: DaySummary,
+    candles: Sequence[CandleRecord],
+    decisions: Sequence[DecisionRecord],
+    params: Mapping[str, Any],
+    *,
+    title: str = "",
+    ticks: Sequence[Tick] = (),
+) -> Picture:
+    """What the day's charts show; `params` are the settings of its last start."""
+    return picture_of(
+        title,
+        candles,
+        summary.trades,
+        decisions,
+        ticks=ticks,
+        stop_loss_paise=round(float(params.get("stop_loss_points") or 0) * 100),
+        loss_limit_paise=round(float(params.get("daily_max_loss") or 0) * 100),
     )
 
 

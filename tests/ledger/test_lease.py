@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tasks.ledger import LeaseLost
@@ -178,3 +180,25 @@ def test_of_processes_that_start_together_exactly_one_holds(ledger, ledger_url):
         assert [taker.wait(30) for taker in takers] == [0, 0, 0]
     assert fences == list(range(1, ROUNDS // 2 + 1)), "each taking has the next fence, and none is used twice"
     assert ledger.rows("SELECT COUNT(*) FROM lease_taking") == [(ROUNDS,)]
+
+
+def test_an_intent_waits_for_a_take_over_that_is_under_way_and_is_refused(postgres_ledger_url, open_ledger, day):
+    ledger = open_ledger(postgres_ledger_url, urgent_timeout_s=20)
+    ledger.open_session(day.key, "k3f")
+    ledger.leases.take(day.key, "A", day.at(0))
+    plain = postgres_ledger_url.replace("+psycopg", "")
+    with (
+        psycopg.connect(plain) as other,
+        psycopg.connect(plain, autocommit=True) as looking,
+        ThreadPoolExecutor() as pool,
+    ):
+        other.execute("UPDATE lease SET fence = fence + 1, owner = 'B'")  # and not committed yet
+        recording = pool.submit(ledger.record_intent, day.intent(1))
+        waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted"
+        while not recording.done() and looking.execute(waiting).fetchone() == (0,):
+            pass
+        assert not recording.done()
+        other.commit()
+        with pytest.raises(LeaseLost, match="fence 2 of B"):
+            recording.result()
+    assert ledger.intents(day.session_id) == ()

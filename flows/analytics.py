@@ -232,7 +232,7 @@ class Drawing:
     """
 
     def __init__(self) -> None:
-        self._charts = ChartProcess()
+        self._charts = ChartProcess(nice=0)
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="day's charts")
         self._library = self._beside.submit(self._charts.chart_library)
         self._pictures: dict[str, Future[bytes | None]] = {}

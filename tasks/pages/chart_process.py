@@ -1,7 +1,7 @@
 """Charts are drawn in a process of their own: drawing takes a second of one core and runs a JavaScript engine.
 
 The trading process writes a line of JSON and reads a line with the PNG; nothing that goes wrong on the other side
-can reach it. `python -m tasks.pages.chart_process` is that other side. The evening has it draw, and bundle the chart
+can reach it. `python -m tasks.pages.chart_process NICE` is that other side. The evening has it draw, and bundle the chart
 library for the page, while the day is replayed.
 """
 
@@ -23,9 +23,13 @@ BACKGROUND_NICE: Final = 15
 
 
 class ChartProcess:
-    """Draws one chart at a time, for one thread. It starts when first used and starts again if it died."""
+    """Draws one chart at a time, for one thread. It starts when first used and starts again if it died.
 
-    def __init__(self) -> None:
+    Beside a session it is `nice`; in the evening somebody waits for it.
+    """
+
+    def __init__(self, *, nice: int = BACKGROUND_NICE) -> None:
+        self._nice = nice
         self._process: subprocess.Popen[bytes] | None = None
 
     def draw(
@@ -84,7 +88,9 @@ class ChartProcess:
             self.close()
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tasks.pages.chart_process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable, "-m", "tasks.pages.chart_process", str(self._nice)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
             )
         return self._process
 
@@ -104,7 +110,7 @@ class ChartProcess:
 
 def main() -> None:
     """Answer each line of the standard input until it ends."""
-    os.nice(BACKGROUND_NICE)
+    os.nice(int(sys.argv[1]))
     from tasks.pages.charts import chart_library, chart_png  # noqa: PLC0415  only this side pays for the chart library
 
     for line in sys.stdin.buffer:

@@ -1,8 +1,8 @@
 """Charts are drawn in a process of their own: drawing takes a second of one core and runs a JavaScript engine.
 
 The trading process writes a line of JSON and reads a line with the PNG; nothing that goes wrong on the other side
-can reach it. `python -m tasks.pages.chart_process NICE` is that other side. The evening has it draw, and bundle the chart
-library for the page, while the day is replayed.
+can reach it. `python -m tasks.pages.chart_process NICE` is that other side. The evening has it draw, and bundle the
+chart library for the page, while the day is replayed.
 """
 
 import base64
@@ -87,7 +87,7 @@ class ChartProcess:
         if self._process is not None and self._process.poll() is not None:
             self.close()
         if self._process is None:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and a number)
                 [sys.executable, "-m", "tasks.pages.chart_process", str(self._nice)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -53,6 +53,7 @@ from tasks.feed.line import REHEARSAL_PATIENCE, Patience
 from tasks.feed.orders import OrderFeed
 from tasks.inbox import Inbox
 from tasks.instruments import InstrumentMaster
+from tasks.ledger import LedgerUnavailable
 from tasks.ledger.records import IntentRecord, SessionKey
 from tasks.ledger.store import Ledger, migrate
 from tasks.lockstep import LockStepClock
@@ -141,8 +142,11 @@ def send_alert(kind: str, title: str, body: str, severity: Severity = Severity.C
 def open_ledger(settings: Settings | None = None) -> Iterator[Ledger]:
     """The ledger of the settings, its schema brought up to date."""
     url = (settings or Settings()).ledger_url
-    migrate(url)
-    ledger = Ledger(url)
+    try:
+        ledger = Ledger(url)  # nearly always: then Alembic, half a second of imports, has nothing to do
+    except LedgerUnavailable:
+        migrate(url)
+        ledger = Ledger(url)
     try:
         yield ledger
     finally:

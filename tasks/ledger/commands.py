@@ -16,7 +16,7 @@ _COMMANDS = (
     + " FROM command c LEFT JOIN command_answer a ON a.command_id = c.command_id"
     " WHERE {where} ORDER BY c.requested_at, c.command_id"
 )
-_NEW_ANSWER = insert_sql("command_answer", ["command_id", "answer", "answered_at"], skip_known=True)
+_NEW_ANSWER = insert_sql("command_answer", ("command_id", "answer", "answered_at"), skip_known=True)
 
 
 def request_command(database: Database, command: CommandRecord) -> None:

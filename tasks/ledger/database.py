@@ -10,6 +10,7 @@ Invariants:
 # ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from tasks.ledger.rows import ManyRows, Row, Wire
@@ -35,11 +36,11 @@ class Transaction(Protocol):
         """Execute; how many rows it touched."""
         ...
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def insert_new(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """Insert many rows at once, skipping those whose key is known."""
         ...
 
-    def insert(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def insert(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """Insert many rows at once, none of which is known."""
         ...
 
@@ -96,7 +97,8 @@ def open_database(
     )
 
 
-def insert_sql(table: str, columns: Sequence[str], *, skip_known: bool, rows: int = 1) -> str:
+@lru_cache(maxsize=256)
+def insert_sql(table: str, columns: tuple[str, ...], *, skip_known: bool, rows: int = 1) -> str:
     """An INSERT of so many rows with `?` for each column."""
     known = " ON CONFLICT DO NOTHING" if skip_known else ""
     marks = ", ".join("?" * len(columns))

@@ -24,7 +24,7 @@ _CHARGES = (
     " ORDER BY o.intent, o.slice_number"
 )
 _NEW_RECONCILIATION = (
-    insert_sql("reconciliation", ["session_id", "run_id", "at", "state"], skip_known=True) + " RETURNING number"
+    insert_sql("reconciliation", ("session_id", "run_id", "at", "state"), skip_known=True) + " RETURNING number"
 )
 # One from before the session's last start is of a part of the day: what says the same now says it of more.
 _NEWEST_RECONCILIATION = (

@@ -60,7 +60,7 @@ class PostgresTransaction:
         """Execute; how many rows it touched."""
         return self._connection.execute(_in_psycopg(sql), values).rowcount
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def insert_new(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """Insert many rows, skipping those whose key is known."""
         if len(rows) < COPY_FROM_ROWS:
             self._many(insert_sql(table, columns, skip_known=True), rows)
@@ -71,14 +71,14 @@ class PostgresTransaction:
         except psycopg.errors.UniqueViolation:
             self._copy_unknown(table, columns, rows)
 
-    def insert(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def insert(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """Insert many rows."""
         if len(rows) < COPY_FROM_ROWS:
             self._many(insert_sql(table, columns, skip_known=False), rows)
         else:
             self._copy(table, columns, rows)
 
-    def _copy_unknown(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def _copy_unknown(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """COPY cannot skip rows, so they arrive in a table beside."""
         listed = ", ".join(columns)
         arrived = f"{table}_arrived"
@@ -94,7 +94,7 @@ class PostgresTransaction:
         if rows:
             self._connection.cursor().executemany(_in_psycopg(sql), rows)
 
-    def _copy(self, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    def _copy(self, table: str, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
         listed = ", ".join(columns)
         cursor = self._connection.cursor()
         described = cursor.execute(f"SELECT {listed} FROM {table} LIMIT 0".encode()).description or ()

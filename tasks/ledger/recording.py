@@ -61,7 +61,7 @@ def record_once(database: Database, table: str, shape: Shape[R], record: R, key:
     database.write(work)
 
 
-def record_new(database: Database, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+def record_new(database: Database, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
     """Insert many rows in one commit, skipping those whose key is known."""
     if rows:
         database.write(lambda transaction: transaction.insert_new(table, columns, rows))

@@ -4,10 +4,14 @@ Writers of this process queue on a lock (no polling), those of other processes o
 waits are bounded. A commit is one sync of the write-ahead log.
 """
 
+# ruff: noqa: S608  SQL is put together from names in this package alone; every value is a parameter
+
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +45,13 @@ def path_of(url: str) -> Path:
 _UNFIT = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError)
 
 
+@lru_cache(maxsize=64)
+def _guarded(query: str, table: str, columns: tuple[str, ...]) -> str:
+    """One statement that inserts a row if `query` finds one."""
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) SELECT {marks} FROM ({query} LIMIT 1)"
+
+
 class SqliteTransaction:
     """Statements on one connection."""
 
@@ -55,15 +66,15 @@ class SqliteTransaction:
         """Execute; how many rows it touched."""
         return self._connection.execute(sql, values).rowcount
 
-    def insert_new(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def insert_new(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """Insert many rows, skipping those whose key is known."""
         self._insert(table, columns, rows, skip_known=True)
 
-    def insert(self, table: str, columns: Sequence[str], rows: ManyRows) -> None:
+    def insert(self, table: str, columns: tuple[str, ...], rows: ManyRows) -> None:
         """Insert many rows."""
         self._insert(table, columns, rows, skip_known=False)
 
-    def _insert(self, table: str, columns: Sequence[str], rows: ManyRows, *, skip_known: bool) -> None:
+    def _insert(self, table: str, columns: tuple[str, ...], rows: ManyRows, *, skip_known: bool) -> None:
         left = iter(rows)
         if len(rows) >= ROWS_TOGETHER:
             together = insert_sql(table, columns, skip_known=skip_known, rows=ROWS_TOGETHER)
@@ -107,12 +118,14 @@ class SqliteDatabase:
 
     def insert_if(self, guard: tuple[str, Row], rows: Sequence[NewRow]) -> bool:
         """Commit `rows` in one urgent transaction if the query `guard` finds a row."""
+        (query, asked), ((table, columns, values), *others) = guard, rows
+        guarded = _guarded(query, table, columns)
 
         def work(transaction: SqliteTransaction) -> bool:
-            if not transaction.rows(guard[0], *guard[1]):
+            if not transaction.run(guarded, *values, *asked):
                 return False
-            for table, columns, values in rows:
-                transaction.run(insert_sql(table, columns, skip_known=False), *values)
+            for other, other_columns, other_values in others:
+                transaction.run(insert_sql(other, other_columns, skip_known=False), *other_values)
             return True
 
         return self.write(work, urgent=True)
@@ -158,7 +171,7 @@ class SqliteDatabase:
     def _check_file(self) -> None:
         """A file that was moved or deleted still takes writes, and they are gone when the process ends."""
         try:
-            found = self._path.stat()
+            found = os.stat(self.place)  # noqa: PTH116  a Path's own takes twice as long, and this is asked before each write
         except OSError as fault:
             raise LedgerUnavailable(
                 f"the ledger {self.place} is no longer there: {fault}; put the file back, then restart"

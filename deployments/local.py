@@ -16,12 +16,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 import psutil
+import requests
 
-from tasks.clock import Deadline, pause
+from tasks.clock import Deadline, epoch_ms, pause, real_now_ms
 
 FREE_MB_NEEDED = 200
 SERVER_START_TIMEOUT_S = 180.0
@@ -90,6 +92,7 @@ class LocalStack:
         self.children: list[Child] = []
         self._may_be_kept = may_be_kept
         self._kept = False
+        self._deploying_since_ms = 0
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -151,6 +154,7 @@ class LocalStack:
         folder, so nothing has to be fetched first, which costs a second import of Prefect per run.
         """
         direct = ["--engine-directly"] if engine_directly else []
+        self._deploying_since_ms = real_now_ms()
         self._start("prefect-deploy", ["-m", "deployments.prefect_cli", "deploy", self.api_url, *direct, *names])
 
     def await_deployed(self) -> None:
@@ -169,6 +173,25 @@ class LocalStack:
             raise StackError(
                 f"Prefect could not create the deployments:\n{_tail(deploying.log.read_text(errors='replace'))}"
             )
+
+    def await_deployment(self, name: str) -> None:
+        """Wait until `flow/deployment` is there as prefect.yaml has it now; the others may follow.
+
+        Raises:
+            StackError: see `await_deployed`.
+        """
+        deploying = next(child for child in self.children if child.name == "prefect-deploy")
+        deadline = Deadline(SERVER_START_TIMEOUT_S)
+        while deploying.process.poll() is None:
+            with contextlib.suppress(requests.RequestException, ValueError, KeyError):
+                found = requests.get(f"{self.api_url}/deployments/name/{name}", timeout=2).json()
+                # One of an earlier start says what prefect.yaml said then.
+                if epoch_ms(datetime.fromisoformat(found["updated"])) >= self._deploying_since_ms:
+                    return
+            self._demand_alive("prefect-server", deadline)
+            pause(0.1)
+        if deploying.process.returncode != 0:
+            self.await_deployed()
 
     def deploy(self, *names: str) -> None:
         """Create the work pool and the deployments, and wait for them.

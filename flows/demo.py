@@ -39,6 +39,7 @@ PLAIN_WIDTH = 110  # where the output goes to a file or a log
 # What a rehearsal can use; the rest of prefect.yaml needs an account, or a server that stays. None of them starts by
 # itself: a stack that is kept up over night does nothing in the morning.
 REHEARSAL_JOBS = ("rehearsal", "squareoff", "halt", "resume", "stop", "tighten", "reconciliation", "analytics")
+SESSION_JOB = "daily-session/rehearsal"
 BUSY = (429, 502, 503, 504)
 FINAL_STATES = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -108,11 +109,11 @@ def _run(options: DemoOptions, console: Console) -> int:
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
         stack.start_worker()
         migrate(ledger_url)
-        stack.await_deployed()
+        stack.await_deployment(SESSION_JOB)
         api = PrefectApi(stack.api_url)
         clock = read_market_clock(simulator_url)
         parameters["day"] = clock["day"]
-        run_id = api.start("daily-session/rehearsal", parameters)
+        run_id = api.start(SESSION_JOB, parameters)
         console.print(f"Prefect UI {stack.ui_url}")
         console.print(f"this run   {stack.ui_url}/runs/flow-run/{run_id}", soft_wrap=True)
         key = SessionKey(
@@ -121,6 +122,7 @@ def _run(options: DemoOptions, console: Console) -> int:
             mode="rehearsal",
             day=date.fromisoformat(clock["day"]),
         )
+        stack.await_deployed()  # what the operator may want meanwhile, and the evening's
         ledger = Ledger(ledger_url)
         try:
             _follow(

@@ -45,6 +45,7 @@ from tasks.settings import Settings
 from tasks.trading.session import TradingSummary, trade_session
 
 EVENING_TIMEOUT_S = 300.0
+EVENING_POLL_S = 0.5
 # After a hurried end: analytics is given the time that reconciliation takes, whose verdict it shows.
 HURRIED_EVENING_S = {"reconciliation": 0.0, "analytics": 60.0}
 APPROVAL_UNTIL = time(9, 14)
@@ -329,7 +330,7 @@ def evening(session_id: str, *, hurried: bool = False) -> None:
 
 def _run_and_wait(deployment: str, session_id: str) -> str:
     started = run_deployment(
-        deployment, parameters={"session_id": session_id}, timeout=EVENING_TIMEOUT_S, poll_interval=1
+        deployment, parameters={"session_id": session_id}, timeout=EVENING_TIMEOUT_S, poll_interval=EVENING_POLL_S
     )
     state = cast("FlowRun", started).state
     return state.name if state and state.name else "started"

@@ -7,7 +7,8 @@ synced transaction. Beside it, in turns, as many bytes as that commit adds to th
 the same disk and synced (`fdatasync`). The rules that decide cost two or three microseconds more (bench_step.py).
 
 A day of 22,500 candles goes into the ledger by `record_candles`, and in turns into the same table by SQLModel's
-`add_all`. PostgreSQL is a server of this run's own, with `fsync` on. Prints medians of this machine and moment, and
+`add_all`, and in turns by the driver alone: rows that are ready before the clock starts, under the same constraints. That
+is as fast as this table takes them. PostgreSQL is a server of this run's own, with `fsync` on. Prints medians of this machine and moment, and
 ratios; only the ratios are worth quoting. It is no test: a slow machine is not a fault.
 """
 
@@ -18,6 +19,8 @@ import tempfile
 import time
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -25,15 +28,18 @@ from rows import Row, report
 from sqlmodel import Session, create_engine
 
 from strategy.actions import Exit, ExitReason, Explanation
+from strategy.events import Tick
 from strategy.instruments import Contract, OptionType, Quantity, Underlying
 from strategy.orders import Order, Purpose, client_order_id
+from tasks.ledger.history import CANDLE
 from tasks.ledger.records import CandleRecord, SessionKey
+from tasks.ledger.rows import PLAIN_WIRE, SQLITE_WIRE
 from tasks.ledger.store import Ledger, migrate
 from tasks.ledger.tables import CandleRow
 from tasks.orders.records import intent_record
 
-INTENTS, WARMUP = 600, 50
-DAY_CANDLES, ROUNDS = 22_500, 3
+INTENTS, WARMUP = 1_000, 300
+DAY_CANDLES, ROUNDS, ORM_ROUNDS = 22_500, 4, 3
 FRAME_BYTES = 4_096 + 24  # a page in SQLite's write-ahead log
 DAY = date(2026, 11, 20)
 OPEN_MS = 1_795_146_300_000
@@ -148,6 +154,8 @@ def intents(name, url, folder):
         disk = BareDisk(folder, size)
         ours, bare = [], []
         for number in range(2 + WARMUP, 2 + WARMUP + INTENTS):
+            # What a session records twice a second; thousands of these are between two of its orders.
+            ledger.record_ticks(session[0], ticks_of(number))
             bare.append(microseconds(disk.write))
             ours.append(microseconds(commit_exit, ledger, session, number))
         os.close(disk.file)
@@ -161,6 +169,12 @@ def intents(name, url, folder):
         ),
         Row(f"{name}: decision to committed intent, p99", f"{ours_99:.0f} us", sync, ours_99 / bare_99),
     ]
+
+
+def ticks_of(number):
+    """What comes in half a second."""
+    at_ms = OPEN_MS + 500 * number
+    return [Tick(at_ms, ("IDX_I:13", CONTRACT.security)[place % 2], 100_00 + number + place) for place in range(6)]
 
 
 def candles_of(session_id):
@@ -193,21 +207,71 @@ def add_all(engine, candles):
         session.commit()
 
 
+@contextmanager
+def bare_driver(url):
+    """The driver alone: a function from a day's candles to one that puts them, ready as they are, into the table."""
+    listed = ", ".join(CANDLE.columns)
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            insert = f"INSERT INTO candle ({listed}) VALUES ({', '.join('?' * len(CANDLE.columns))})"
+
+            def put(rows):
+                connection.execute("BEGIN")
+                connection.executemany(insert, rows)
+                connection.execute("COMMIT")
+
+            yield lambda day: partial(put, list(CANDLE.encode(SQLITE_WIRE, day)))
+        return
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+
+        def ready(day):
+            """As the server itself writes them."""
+            connection.execute("CREATE TEMP TABLE day (LIKE candle) ON COMMIT DROP")
+            with connection.cursor().copy(f"COPY day ({listed}) FROM STDIN") as copy:
+                for row in CANDLE.encode(PLAIN_WIRE, day):
+                    copy.write_row(row)
+            with connection.cursor().copy(f"COPY day ({listed}) TO STDOUT (FORMAT BINARY)") as copy:
+                block = b"".join(map(bytes, copy))
+            connection.commit()
+            return partial(put, block)
+
+        def put(block):
+            with connection.cursor().copy(f"COPY candle ({listed}) FROM STDIN (FORMAT BINARY)") as copy:
+                copy.write(block)
+            connection.commit()
+
+        yield ready
+
+
 def candles(name, url):
     """Whole days in turns."""
-    ours, orm = [], []
+    ours, bare, orm = [], [], []
     engine = create_engine(url)
-    with closing(Ledger(url)) as ledger:
-        for number in range(ROUNDS):
-            for found, write in ((ours, ledger.record_candles), (orm, lambda day: add_all(engine, day))):
-                session_id, _, _ = new_session(ledger, 10 + 2 * number + (found is orm))
-                found.append(microseconds(write, list(candles_of(session_id))) / 1e6)
-        (count,) = ledger.rows("SELECT COUNT(*) FROM candle")[0]
-        assert count == 2 * ROUNDS * DAY_CANDLES
+    with closing(Ledger(url)) as ledger, bare_driver(url) as ready:
+        numbers = count(10)
+
+        def day():
+            """The candles of a session of their own."""
+            session_id, _, _ = new_session(ledger, next(numbers))
+            return list(candles_of(session_id))
+
+        for _ in range(ORM_ROUNDS):
+            for _ in range(ROUNDS):
+                ours.append(microseconds(ledger.record_candles, day()) / 1e6)
+                bare.append(microseconds(ready(day())) / 1e6)
+            orm.append(microseconds(add_all, engine, day()) / 1e6)
+        (found,) = ledger.rows("SELECT COUNT(*) FROM candle")[0]
+        assert found == (len(ours) + len(bare) + len(orm)) * DAY_CANDLES
     engine.dispose()
-    ours_s, orm_s = statistics.median(ours), statistics.median(orm)
-    speed = f"{DAY_CANDLES / ours_s:,.0f} rows/s"
-    return [Row(f"{name}: a day of {DAY_CANDLES:,} candles", speed, "the ORM's add_all", orm_s / ours_s, CANDLES_GOAL)]
+    ours_s, bare_s, orm_s = map(statistics.median, (ours, bare, orm))
+    what, than = f"{name}: a day of {DAY_CANDLES:,} candles", "the ORM's add_all"
+    how = "executemany of ready rows" if name == "SQLite" else "COPY of a ready block"
+    return [
+        Row(what, f"{DAY_CANDLES / ours_s:,.0f} rows/s", than, orm_s / ours_s, CANDLES_GOAL),
+        Row(f"{name}: the driver alone, {how}", f"{DAY_CANDLES / bare_s:,.0f} rows/s", than, orm_s / bare_s),
+    ]
 
 
 def main():

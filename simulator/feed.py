@@ -255,8 +255,8 @@ class FeedRoom:
             return [packets.ticker(segment, number, self._market.print_at(listed, at_ms) / 100, ltt)]
         day = self._market.option_summary(listed, at_ms)
         depth = self._market.depth(listed, at_ms)
-        bid_total = sum(quantity for _, quantity, _ in depth.bids)
-        ask_total = sum(quantity for _, quantity, _ in depth.asks)
+        bid_total = sum([quantity for _, quantity, _ in depth.bids])
+        ask_total = sum([quantity for _, quantity, _ in depth.asks])
         if mode == "quote":
             made = [self._quote_packet(segment, number, day, ltt, buy=bid_total, sell=ask_total)]
             if at_ms % _OPEN_INTEREST_PERIOD_MS < 1000:

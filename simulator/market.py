@@ -24,7 +24,9 @@ from strategy.premiums import AT_THE_MONEY_VOLATILITY, YEAR_MS, smile
 
 PRINT_OFFSET_MS = 750
 LEVELS = 5
+_LEVEL_NUMBERS = range(1, LEVELS + 1)
 _INDEX_OF = {index.security: index for index in INDICES.values()}
+_SPREAD = 0x9E37_79B9
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -145,8 +147,8 @@ class Market:
         known = self._touches.get(key)
         if known is not None and known[0] == at_ms:
             return known[1]
-        fair = self.fair_paise(listed, at_ms)
-        noise = self._noise(listed, at_ms // 1000)
+        fair = 100 * self._moment(listed, at_ms).price(listed.strike, is_call=listed.is_call)
+        noise = scramble(self._salt ^ key * _SPREAD ^ at_ms // 1000)
         half_spread = (2.5 + 0.0012 * fair) * (0.6 + (noise & 0xFF) / 200.0)
         bid = max(0, int(fair - half_spread) // TICK_PAISE * TICK_PAISE)
         ask = max(TICK_PAISE, -(-int(fair + half_spread + 0.999) // TICK_PAISE) * TICK_PAISE)
@@ -162,20 +164,22 @@ class Market:
         lot_size = listed.lot_size
         bids = []
         asks = []
-        for i in range(LEVELS):
-            lots = 4 + (noise & 0x1F) * (i + 1)
-            if bid - i * step > 0:
-                bids.append((bid - i * step, lot_size * lots, 1 + lots // 3))
-            lots = 4 + (noise >> 5 & 0x1F) * (i + 1)
-            asks.append((ask + i * step, lot_size * lots, 1 + lots // 3))
+        for number in _LEVEL_NUMBERS:
+            lots = 4 + (noise & 0x1F) * number
+            if bid > 0:
+                bids.append((bid, lot_size * lots, 1 + lots // 3))
+            lots = 4 + (noise >> 5 & 0x1F) * number
+            asks.append((ask, lot_size * lots, 1 + lots // 3))
             noise >>= 10
+            bid -= step
+            ask += step
         return Depth(tuple(bids), tuple(asks))
 
     def print_at(self, listed: Listed, at_ms: int) -> int:
         """The price of the trade that prints at `at_ms`: at the bid, at the ask or between."""
         bid, ask, _ = self._touch(listed, at_ms)
         bid = bid or TICK_PAISE
-        side = self._noise(listed, at_ms) % 5
+        side = scramble(self._salt ^ listed.security_id * _SPREAD ^ at_ms) % 5
         if side < 2:
             return bid
         if side < 4:
@@ -229,7 +233,7 @@ class Market:
         return (1 + self._noise(listed, 1) % 40) * (20 if near else 2)
 
     def _noise(self, listed: Listed, number: int) -> int:
-        return scramble(self._salt ^ listed.security_id * 0x9E37_79B9 ^ number)
+        return scramble(self._salt ^ listed.security_id * _SPREAD ^ number)
 
     def _tape_until(self, listed: Listed, count: int) -> _Tape:
         """The option's tape with `count` prints or more."""
@@ -238,7 +242,13 @@ class Market:
             made = _Tape(self._pace(listed), self.open_interest(listed))
             tape = self._tapes[listed.security] = made
         known = len(tape.last)
-        if known < count:
+        if 0 < known == count - 1:  # the next second's, nearly always
+            price = self.print_at(listed, self._prints[known])
+            tape.last.append(price)
+            tape.high.append(max(tape.high[-1], price))
+            tape.low.append(min(tape.low[-1], price))
+            tape.total.append(tape.total[-1] + price)
+        elif known < count:
             prices = [self.print_at(listed, at_ms) for at_ms in self._prints[known:count]]
             high, low, total = (tape.high[-1], tape.low[-1], tape.total[-1]) if known else (prices[0], prices[0], 0)
             tape.last.extend(prices)

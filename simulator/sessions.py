@@ -4,6 +4,7 @@
 """
 
 from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 
 from simulator.paths import Window
 from strategy.calendar import IST, OutsideKnownData, session_facts, trading_day
@@ -34,6 +35,7 @@ def previous_trading_day(day: date, facts: str = "") -> date | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def ist_text(at_ms: int) -> str:
     """A moment as Dhan's order rows write it: IST without an offset."""
     return datetime.fromtimestamp(at_ms / 1000, IST).strftime("%Y-%m-%d %H:%M:%S")

@@ -100,6 +100,7 @@ class DhanBroker:
         self._mine = threading.local()
         self._opened: list[DhanWire] = []
         self._opening = threading.Lock()
+        self._books: dict[Any, tuple[Reply, tuple[Any, ...]]] = {}  # by what reads their rows: the last one read
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -292,7 +293,14 @@ class DhanBroker:
         return self._with_living_token(once)
 
     def _read_rows(self, ask: Callable[[Any], Reply], read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
-        return self._read(Call.OTHER, ask, lambda reply: wire.rows(answered(reply), read))
+        return self._read(Call.OTHER, ask, lambda reply: self._understood(reply, read))
+
+    def _understood(self, reply: Reply, read: Callable[[Mapping[str, Any]], T]) -> tuple[T, ...]:
+        """The rows of a book. It is read every half minute and seldom changed: the same bytes are the same rows."""
+        known = self._books.get(read)
+        if known is None or known[0] != reply:
+            known = self._books[read] = (reply, wire.rows(answered(reply), read))
+        return known[1]
 
     def _read(self, call: Call, ask: Callable[[Any], Reply], understand: Callable[[Reply], T]) -> T:
         def once() -> T:

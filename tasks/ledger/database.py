@@ -21,7 +21,7 @@ NewRow = tuple[str, tuple[str, ...], Row]  # table, columns, values
 URGENT_TIMEOUT_S = 0.5  # the trading loop may be waiting: an exit goes out by the journal after about a second
 PATIENT_TIMEOUT_S = 10.0
 # The revision of migrations/versions that this code was written for.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 VERSION_TABLE = "bot_alembic_version"
 
 

@@ -118,6 +118,7 @@ INSERTS = {
     "a charge below zero": "INSERT INTO charge VALUES ('{order}', 2, 1, 1, 1, 1, 1, -1, 'v')",
     "a tick without a price": "INSERT INTO tick VALUES (1, 99, 0, 1, 0, 0, 0)",
     "a candle whose low is above its close": "INSERT INTO candle VALUES ('{session}', 5, '2025-11-20 04:00:00', 10, 12, 9, 8, 5, NULL, 0, NULL, NULL)",
+    "a candle of a session that is not": "INSERT INTO candle VALUES ('nowhere', 5, '2025-11-20 04:00:00', 10, 12, 9, 11, 5, NULL, 1, NULL, NULL)",
     "a direction that is not": "INSERT INTO candle VALUES ('{session}', 5, '2025-11-20 04:00:00', 10, 12, 9, 11, 5, NULL, 2, NULL, NULL)",
 }
 

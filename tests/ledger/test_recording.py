@@ -354,11 +354,17 @@ def test_a_batch_that_is_partly_known_adds_what_is_new(ledger, lease, day, count
     assert ledger.decisions(day.session_id) == tuple(decisions)
 
 
-def test_one_wrong_row_refuses_its_whole_batch(ledger, lease, day):
+WRONG = {"prices that no candle has": {"low_paise": 27_000_00}, "of a session that is not": {"session_id": "nowhere"}}
+
+
+@pytest.mark.parametrize("known", [0, 1], ids=["all new", "one known"])
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG.keys())
+def test_one_wrong_row_refuses_its_whole_batch(ledger, lease, day, changes, known):
     candles = [day.candle(number) for number in range(200)]
+    ledger.record_candles(candles[:known])
     with pytest.raises(LedgerRefused):
-        ledger.record_candles([*candles, day.candle(200, low_paise=27_000_00)])
-    assert ledger.candles(day.session_id, 5) == ()
+        ledger.record_candles([*candles, day.candle(200, **changes)])
+    assert ledger.candles(day.session_id, 5) == tuple(candles[:known])
 
 
 def test_nothing_is_recorded_for_nothing(ledger, lease, day):

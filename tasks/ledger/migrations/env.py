@@ -3,6 +3,7 @@
 from alembic import context
 
 from tasks.ledger.database import VERSION_TABLE
+from tasks.ledger.migrations.run import is_compared
 from tasks.ledger.tables import LedgerTable
 
 connection = context.config.attributes["connection"]
@@ -11,6 +12,7 @@ context.configure(
     target_metadata=LedgerTable.metadata,
     version_table=VERSION_TABLE,  # Prefect keeps its own in `alembic_version`
     compare_type=True,
+    include_object=is_compared,
     render_as_batch=connection.dialect.name == "sqlite",
     transactional_ddl=True,  # also on SQLite, where run.py opens the transaction
 )

@@ -17,7 +17,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import count
@@ -31,7 +31,9 @@ from strategy.actions import Exit, ExitReason, Explanation
 from strategy.events import Tick
 from strategy.instruments import Contract, OptionType, Quantity, Underlying
 from strategy.orders import Order, Purpose, client_order_id
+from tasks.ledger.database import insert_sql
 from tasks.ledger.history import CANDLE
+from tasks.ledger.orders import INTENT, ORDER
 from tasks.ledger.records import CandleRecord, SessionKey
 from tasks.ledger.rows import PLAIN_WIRE, SQLITE_WIRE
 from tasks.ledger.store import Ledger, migrate
@@ -85,8 +87,8 @@ def new_session(ledger, number):
     return key.session_id, key.order_prefix(salt), lease.fence
 
 
-def commit_exit(ledger, session, number):
-    """From a decision to its commit."""
+def exit_record(session, number):
+    """A decision, as the ledger keeps it."""
     session_id, prefix, fence = session
     exit_ = Exit(
         at_ms=OPEN_MS + number, intent=number, trade=number, contract=CONTRACT, quantity=Quantity(65),
@@ -96,7 +98,39 @@ def commit_exit(ledger, session, number):
         client_order_id=client_order_id(prefix, number, 0), intent=number, purpose=Purpose.EXIT, contract=CONTRACT,
         quantity=65, number=0, limit_paise=99_30,
     )  # fmt: skip
-    ledger.record_intent(intent_record(exit_, (order,), session_id=session_id, fence=fence))
+    return intent_record(exit_, (order,), session_id=session_id, fence=fence)
+
+
+def commit_exit(ledger, session, number):
+    """From a decision to its commit."""
+    ledger.record_intent(exit_record(session, number))
+
+
+@contextmanager
+def bare_sqlite(url):
+    """A connection of the driver's own, which keeps the ledger's constraints and syncs."""
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        yield connection
+
+
+def put_ready(connection, statements):
+    """One transaction of statements with their values."""
+    connection.execute("BEGIN IMMEDIATE")
+    for sql, values in statements:
+        connection.execute(sql, values)
+    connection.execute("COMMIT")
+
+
+def statements_of(record):
+    """What inserts an intent and its order, ready for the driver; whether the lease is held is not asked."""
+    order = (record.session_id, record.intent, *ORDER.row(SQLITE_WIRE, record.orders[0]))
+    columns = ("session_id", "intent", *ORDER.columns)
+    return [
+        (insert_sql("intent", INTENT.columns, skip_known=False), INTENT.row(SQLITE_WIRE, record)),
+        (insert_sql("client_order", columns, skip_known=False), order),
+    ]
 
 
 def log_bytes(url):
@@ -143,7 +177,7 @@ class BareDisk:
 
 def intents(name, url, folder):
     """Commits and bare syncs in turns."""
-    with closing(Ledger(url)) as ledger:
+    with closing(Ledger(url)) as ledger, bare_sqlite(url) if name == "SQLite" else nullcontext() as connection:
         session = new_session(ledger, 1)
         grown = log_bytes(url)
         commit_exit(ledger, session, 1)
@@ -152,23 +186,32 @@ def intents(name, url, folder):
             commit_exit(ledger, session, number)
         size = grown() // WARMUP
         disk = BareDisk(folder, size)
-        ours, bare = [], []
+        ours, bare, with_driver = [], [], []
+        other = new_session(ledger, 2)
         for number in range(2 + WARMUP, 2 + WARMUP + INTENTS):
             # What a session records twice a second; thousands of these are between two of its orders.
             ledger.record_ticks(session[0], ticks_of(number))
             bare.append(microseconds(disk.write))
             ours.append(microseconds(commit_exit, ledger, session, number))
+            if name == "SQLite":
+                ready = statements_of(exit_record(other, number))
+                ledger.record_ticks(other[0], ticks_of(number))
+                with_driver.append(microseconds(put_ready, connection, ready))
         os.close(disk.file)
     ours_us, bare_us = statistics.median(ours), statistics.median(bare)
     ours_99, bare_99 = (statistics.quantiles(found, n=100)[98] for found in (ours, bare))
     goal = INTENT_GOALS[name]
     sync = f"fdatasync of {size:,} bytes"
-    return [
+    rows = [
         Row(
             f"{name}: decision to committed intent, p50", f"{ours_us:.0f} us", sync, ours_us / bare_us, goal, most=True
         ),
         Row(f"{name}: decision to committed intent, p99", f"{ours_99:.0f} us", sync, ours_99 / bare_99),
     ]
+    if with_driver:
+        driver_us = statistics.median(with_driver)
+        rows.append(Row(f"{name}: the driver alone, ready rows", f"{driver_us:.0f} us", sync, driver_us / bare_us))
+    return rows
 
 
 def ticks_of(number):
@@ -212,10 +255,8 @@ def bare_driver(url):
     """The driver alone: a function from a day's candles to one that puts them, ready as they are, into the table."""
     listed = ", ".join(CANDLE.columns)
     if url.startswith("sqlite"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA synchronous = FULL")
-            insert = f"INSERT INTO candle ({listed}) VALUES ({', '.join('?' * len(CANDLE.columns))})"
+        with bare_sqlite(url) as connection:
+            insert = insert_sql("candle", CANDLE.columns, skip_known=False)
 
             def put(rows):
                 connection.execute("BEGIN")

@@ -1,17 +1,17 @@
 """The session's decisions in the ledger's language."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import assert_never
 
 from strategy.actions import Alert, CandleClosed, EntryRefused, Halted, LimitsTightened, Resumed, StopMoved
 from tasks.ledger.records import CandleRecord, DecisionRecord
 
+_OF_CANDLE = tuple(field.name for field in fields(CandleClosed) if field.name != "at_ms")
+
 
 def candle_record(session_id: str, candle: CandleClosed) -> CandleRecord:
     """A closed candle as the ledger keeps it."""
-    values = asdict(candle)
-    del values["at_ms"]
-    return CandleRecord(session_id=session_id, **values)
+    return CandleRecord(session_id=session_id, **{name: getattr(candle, name) for name in _OF_CANDLE})
 
 
 def decision_record(

@@ -141,6 +141,7 @@ def test_a_process_of_its_own_draws_and_its_death_costs_one_chart_at_most(pictur
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         assert charts.draw("two", datasets(picture)).startswith(PNG)
+        assert "vegaEmbed" in charts.chart_library()
     finally:
         charts.close()
 

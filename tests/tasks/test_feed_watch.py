@@ -4,8 +4,8 @@ import pytest
 
 from strategy.actions import Severity
 from strategy.events import Tick
-from tasks.clock import _in_slice_order
 from tasks.feed import FeedConnected, FeedLost, FeedName
+from tasks.lockstep import _in_slice_order
 from tasks.trading.feeds import FeedWatch
 
 AT_MS = 1_795_147_265_000

@@ -43,6 +43,10 @@ BARE_SERVER = {
         "REPOSSESSOR",
         "TRIGGERS",
     )
+} | {
+    # No job of a rehearsal keeps anything in a Prefect block: their kinds, and the packages that bring some, can wait.
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "false",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
 
 

@@ -330,7 +330,7 @@ def _follow(
                 raise DemoFailed(
                     f"The day did not end within {WHOLE_RUN_TIMEOUT_S:.0f} s; see the run's log in the UI."
                 )
-            pause(1.0)
+            pause(0.5)
     state = run["state"]
     if state["type"] != "COMPLETED":
         raise DemoFailed(f"The session ended as {state['name']}: {state.get('message')}")

@@ -161,8 +161,8 @@ class LocalStack:
         self._deploying_since_ms = real_now_ms()
         self._start("prefect-deploy", ["-m", "deployments.prefect_cli", "deploy", self.api_url, *direct, *names])
 
-    def await_deployed(self) -> None:
-        """Wait until the deployments are there.
+    def await_deployed(self, name: str | None = None) -> None:
+        """Wait until the deployments are there; with a name (flow/deployment) for that one alone, the others may follow.
 
         Raises:
             StackError: Prefect refused, or the server did not start; the message has the last lines.
@@ -170,32 +170,24 @@ class LocalStack:
         deploying = next(child for child in self.children if child.name == "prefect-deploy")
         deadline = Deadline(SERVER_START_TIMEOUT_S)
         while deploying.process.poll() is None:
+            if name is not None and self._is_deployed(name):
+                return
             self._demand_alive("prefect-server", deadline)
             pause(0.05)
-        self.children.remove(deploying)
-        if deploying.process.returncode != 0:
+        failed = deploying.process.returncode != 0
+        if name is None or failed:
+            self.children.remove(deploying)
+        if failed:
             raise StackError(
                 f"Prefect could not create the deployments:\n{_tail(deploying.log.read_text(errors='replace'))}"
             )
 
-    def await_deployment(self, name: str) -> None:
-        """Wait until `flow/deployment` is there as prefect.yaml has it now; the others may follow.
-
-        Raises:
-            StackError: see `await_deployed`.
-        """
-        deploying = next(child for child in self.children if child.name == "prefect-deploy")
-        deadline = Deadline(SERVER_START_TIMEOUT_S)
-        while deploying.process.poll() is None:
-            with contextlib.suppress(requests.RequestException, ValueError, KeyError):
-                found = requests.get(f"{self.api_url}/deployments/name/{name}", timeout=2).json()
-                # One of an earlier start says what prefect.yaml said then.
-                if epoch_ms(datetime.fromisoformat(found["updated"])) >= self._deploying_since_ms:
-                    return
-            self._demand_alive("prefect-server", deadline)
-            pause(0.1)
-        if deploying.process.returncode != 0:
-            self.await_deployed()
+    def _is_deployed(self, name: str) -> bool:
+        """Whether it is there as prefect.yaml has it now; one of an earlier start says what prefect.yaml said then."""
+        with contextlib.suppress(requests.RequestException, ValueError, KeyError):
+            found = requests.get(f"{self.api_url}/deployments/name/{name}", timeout=2).json()
+            return epoch_ms(datetime.fromisoformat(found["updated"])) >= self._deploying_since_ms
+        return False
 
     def deploy(self, *names: str) -> None:
         """Create the work pool and the deployments, and wait for them.

@@ -109,7 +109,7 @@ def _run(options: DemoOptions, console: Console) -> int:
         stack.environment["BOT_SIMULATOR_URL"] = simulator_url
         stack.start_worker()
         migrate(ledger_url)
-        stack.await_deployment(SESSION_JOB)
+        stack.await_deployed(SESSION_JOB)
         api = PrefectApi(stack.api_url)
         clock = read_market_clock(simulator_url)
         parameters["day"] = clock["day"]

@@ -34,9 +34,9 @@ PEERS = {
     "backtrader": ("research", 15_000, ("flip",)),
     "nautilus_trader": ("nautilus", 60_000, ("flip",)),
 }
-# Ours: what is asked of the process that keeps ticks alone, and of the one that has bars as well.
 # What takes less is done again, and the median counts: memory that was idle while others ran is fetched once.
 AT_LEAST_S = 1.0
+# Ours: what is asked of the process that keeps ticks alone, and of the one that has bars as well.
 OURS = {"ticks": ("full", "sweep"), "bars": ("flip", "candles", "reading", "supertrend", "averaging")}
 
 

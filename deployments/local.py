@@ -162,7 +162,7 @@ class LocalStack:
         self._start("prefect-deploy", ["-m", "deployments.prefect_cli", "deploy", self.api_url, *direct, *names])
 
     def await_deployed(self, name: str | None = None) -> None:
-        """Wait until the deployments are there; with a name (flow/deployment) for that one alone, the others may follow.
+        """Wait until the deployments are there; with a name (flow/deployment) for that one, while others may follow.
 
         Raises:
             StackError: Prefect refused, or the server did not start; the message has the last lines.
